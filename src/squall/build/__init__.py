@@ -1,0 +1,1 @@
+"""Recipes to images: base systems and steps, run in the same isolation as functions."""

@@ -1,0 +1,147 @@
+"""What the SDK and the CLI ask of a client. Blocking and asyncio drivers share one sans-I/O core.
+
+Inside a container the same classes talk through the agent's socket, without a token.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from squall.wire.values import InputItem, OutputItem, Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from squall.wire.messages import BuildLog, Logs, Notice
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class YieldItem:
+    """One value of a generator input."""
+
+    index: int
+    number: int
+    payload: Payload
+
+
+#: What a call's stream gives: outcomes (one an input), and a generator's values before its outcome.
+Event = OutputItem | YieldItem
+
+
+@dataclass
+class Watch:
+    """Callbacks for what the server pushes; called on whichever thread reads, so they must be quick."""
+
+    logs: Callable[[Logs], None] | None = None
+    build_log: Callable[[BuildLog], None] | None = None
+    notice: Callable[[Notice], None] | None = None
+    reconnected: Callable[[], None] | None = None
+
+
+class Call(ABC):
+    """One call in flight, from the caller's side. Outputs are acknowledged as they are taken."""
+
+    id: str
+
+    @abstractmethod
+    def send(self, items: Sequence[InputItem], *, last: bool) -> None:
+        """Add inputs (indexes ascending). Never blocks on the server's scheduling."""
+
+    @abstractmethod
+    def next(self, timeout: float | None = None) -> Event:
+        """The next event. Raises TimeoutError, ServiceRefusal (call refused), exception.ConnectionError."""
+
+    @abstractmethod
+    async def next_async(self, timeout: float | None = None) -> Event:
+        """As `next`, on the running loop of an AsyncClient's call."""
+
+    @abstractmethod
+    def accepted(self, upto: int, timeout: float | None = None) -> None:
+        """Wait until the server has synced the inputs below `upto` to disk (durable calls)."""
+
+    @abstractmethod
+    async def accepted_async(self, upto: int, timeout: float | None = None) -> None:
+        """As `accepted`."""
+
+    @abstractmethod
+    def credit(self, index: int, upto: int) -> None:
+        """Ready for a generator's values below this number."""
+
+    @abstractmethod
+    def cancel(self, *, terminate: bool = False) -> None:
+        """Ask the server to stop what is left of the call."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Forget the call on this side."""
+
+
+class _Base(ABC):
+    """What both drivers have in common: nothing here waits."""
+
+    workspace: str
+    environment: str
+    watch: Watch
+
+    @abstractmethod
+    def open_call(
+        self, function_id: str, kind: str, *, durable: bool = False, parent: str = "", trace: bool = False
+    ) -> Call:
+        """A new call with an id of this side's choosing; nothing is sent before `Call.send`."""
+
+    @abstractmethod
+    def attach_call(self, call_id: str, start: int = 0) -> Call:
+        """Listen to the outputs of an existing call."""
+
+
+class Client(_Base):
+    """Blocking: the calling thread reads its own socket; several threads take turns (leader, follower)."""
+
+    @abstractmethod
+    def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:
+        """A control method (`wire.control.METHODS`). Raises ServiceRefusal, exception.ConnectionError."""
+
+    @abstractmethod
+    def upload(self, blob: str, data: bytes | memoryview) -> None:
+        """Put a blob where the server keeps them, in chunks; returns when it is there."""
+
+    @abstractmethod
+    def download(self, blob: str) -> bytes:
+        """The bytes of a blob, checked against its id."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the session (ephemeral apps of it stop)."""
+
+
+class AsyncClient(_Base):
+    """The same on asyncio; one a running loop."""
+
+    @abstractmethod
+    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:
+        """See Client.request."""
+
+    @abstractmethod
+    async def upload(self, blob: str, data: bytes | memoryview) -> None:
+        """See Client.upload."""
+
+    @abstractmethod
+    async def download(self, blob: str) -> bytes:
+        """See Client.download."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """See Client.close."""
+
+
+class ServiceRefusal(Exception):  # noqa: N818 - it is no error of ours: the SDK turns it into one of squall.exception
+    """The server's Failure or CallFailed: a code of `wire.messages.Failure` and one line."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message

@@ -1,0 +1,63 @@
+"""The seam between the agent and what isolates processes. One small abstract class, several drivers.
+
+`namespaces` (the launcher), `process` (no isolation) and `double` (tests) implement it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from squall.runtime.spec import ContainerSpec, ExitStatus, Usage
+
+
+class DriverError(Exception):
+    """A driver could not do what it was asked; the message is one line for a user."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A running container: the host's pid of its main process, and the read ends of its output pipes.
+
+    The caller owns the two descriptors. The driver keeps the pipes open, so a container survives the
+    death of the reader and blocks (rather than dies of EPIPE) until somebody reads again.
+    """
+
+    id: str
+    pid: int
+    stdout: int
+    stderr: int
+
+
+class Runtime(ABC):
+    """Starts, watches and ends containers. All methods are called from one asyncio loop."""
+
+    name: ClassVar[str]
+    #: What a user loses with this driver, one short sentence each; empty when nothing is lost.
+    losses: tuple[str, ...] = ()
+
+    @abstractmethod
+    async def start(self, spec: ContainerSpec) -> Started:
+        """Start a container. Raises `DriverError` with a one-line reason; leaves nothing behind then."""
+
+    @abstractmethod
+    async def wait(self, container_id: str) -> ExitStatus:
+        """Wait for the end. Everything of the container (processes, mounts, cgroup) is gone on return."""
+
+    @abstractmethod
+    async def kill(self, container_id: str, signal: int = 9) -> None:
+        """Signal the container's main process; with SIGKILL, all of its processes. Unknown ids are fine."""
+
+    @abstractmethod
+    async def usage(self, container_id: str) -> Usage:
+        """CPU and memory so far. An ended or unknown container gives an empty `Usage`."""
+
+    @abstractmethod
+    async def adopt(self) -> list[Started]:
+        """The containers that run already, started by an earlier life of the agent, with their pipes again."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Kill all containers and release everything that the driver holds on the host."""

@@ -1,0 +1,1 @@
+"""What must survive: records and blobs, behind interfaces. Shipped: SQLite and a directory; a double in memory."""

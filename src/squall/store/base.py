@@ -1,0 +1,230 @@
+"""The interfaces of durable state. Every record has a workspace and an environment from the first schema."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+
+class StoreError(Exception):
+    """State could not be read or written (disk full, read-only, corrupt, newer schema); one line for a user."""
+
+
+class NotFound(Exception):  # noqa: N818 - an answer, not a fault
+    """No such record."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A tenant. `uid_index` picks its range of 65,536 host uids; it is never given to another."""
+
+    name: str
+    uid_index: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom a token speaks for. role: "client" or "node"."""
+
+    workspace: str
+    role: str
+
+
+@dataclass(frozen=True)
+class AppRecord:
+    """state: "ephemeral", "deployed" or "stopped". `created` in wall-clock seconds."""
+
+    id: str
+    workspace: str
+    environment: str
+    name: str
+    state: str
+    created: float
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class FunctionRecord:
+    """One function of one version of an app; `spec` and `recipe` are msgpack of wire values."""
+
+    id: str
+    app: str
+    workspace: str
+    environment: str
+    name: str
+    version: int
+    spec: bytes
+    recipe: bytes
+
+
+@dataclass(frozen=True)
+class CallRecord:
+    """A durable call (spawn). `parent` is the input that made it."""
+
+    id: str
+    workspace: str
+    environment: str
+    function: str
+    kind: str
+    created: float
+    parent: str = ""
+    complete: bool = True
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class InputRecord:
+    """An input of a durable call: `payload` is msgpack of a wire InputItem."""
+
+    call: str
+    index: int
+    payload: bytes
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class OutputRecord:
+    """`payload` is msgpack of a wire OutputItem."""
+
+    call: str
+    index: int
+    payload: bytes
+    created: float
+
+
+class Store(ABC):
+    """Records. Writes return after they are synced to disk (group commit); reads see all finished writes."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Open and migrate. Raises StoreError for a corrupt or newer database."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    # workspaces and tokens
+    @abstractmethod
+    async def create_workspace(self, name: str) -> Workspace:
+        """A new workspace with the next uid index; the same one again if the name exists."""
+
+    @abstractmethod
+    async def workspace(self, name: str) -> Workspace:
+        """Raises NotFound."""
+
+    @abstractmethod
+    async def add_token(self, token_hash: str, identity: Identity) -> None: ...
+
+    @abstractmethod
+    async def identify(self, token_hash: str) -> Identity:
+        """Raises NotFound."""
+
+    # apps and functions
+    @abstractmethod
+    async def put_app(self, app: AppRecord) -> None:
+        """Insert or replace by id."""
+
+    @abstractmethod
+    async def app(self, app_id: str) -> AppRecord:
+        """Raises NotFound."""
+
+    @abstractmethod
+    async def app_by_name(self, workspace: str, environment: str, name: str) -> AppRecord:
+        """The deployed app of that name. Raises NotFound."""
+
+    @abstractmethod
+    async def apps(self, workspace: str | None = None, states: Sequence[str] = ()) -> list[AppRecord]:
+        """Newest first; of all workspaces without `workspace`, in any state without `states`."""
+
+    @abstractmethod
+    async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord]) -> None:
+        """The app's new state and a version's functions, in one transaction."""
+
+    @abstractmethod
+    async def function(self, function_id: str) -> FunctionRecord:
+        """Raises NotFound."""
+
+    @abstractmethod
+    async def functions(self, app_id: str, version: int | None = None) -> list[FunctionRecord]:
+        """Those of a version, the newest without one."""
+
+    # manifests
+    @abstractmethod
+    async def put_manifest(self, workspace: str, manifest_id: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    async def manifest(self, workspace: str, manifest_id: str) -> bytes:
+        """Raises NotFound: a hash is not a permission, a workspace sees its own manifests only."""
+
+    # durable calls
+    @abstractmethod
+    async def add_inputs(self, call: CallRecord, inputs: Sequence[InputRecord]) -> None:
+        """Insert the call if new, and inputs that are not there yet; synced on return."""
+
+    @abstractmethod
+    async def set_attempts(self, attempts: Sequence[tuple[str, int, int]]) -> None:
+        """(call, index, attempt): the number of the last attempt that was dispatched."""
+
+    @abstractmethod
+    async def add_outputs(self, outputs: Sequence[OutputRecord]) -> None:
+        """The first output of an input stays; synced on return."""
+
+    @abstractmethod
+    async def cancel_call(self, call_id: str) -> None: ...
+
+    @abstractmethod
+    async def call(self, call_id: str) -> CallRecord:
+        """Raises NotFound."""
+
+    @abstractmethod
+    async def call_outputs(self, call_id: str, start: int = 0) -> list[OutputRecord]: ...
+
+    @abstractmethod
+    async def call_size(self, call_id: str) -> tuple[int, int]:
+        """(inputs, outputs)."""
+
+    @abstractmethod
+    async def unfinished(self) -> list[tuple[CallRecord, list[InputRecord]]]:
+        """All durable calls with inputs that have no output yet, for a server that starts."""
+
+    @abstractmethod
+    async def expire(self, before: float) -> int:
+        """Forget outputs (and calls that are done) older than this; returns how many calls."""
+
+
+class Blobs(ABC):
+    """Content by its SHA-256, kept per workspace."""
+
+    @abstractmethod
+    async def has(self, workspace: str, blob: str) -> bool: ...
+
+    @abstractmethod
+    async def begin(self, workspace: str, blob: str) -> Upload:
+        """Start an upload. Several of the same blob at once are fine."""
+
+    @abstractmethod
+    def read(self, workspace: str, blob: str, chunk: int) -> AsyncIterator[bytes]:
+        """Its bytes in pieces. Raises NotFound, StoreError."""
+
+    @abstractmethod
+    async def size(self, workspace: str, blob: str) -> int:
+        """Bytes. Raises NotFound."""
+
+
+class Upload(ABC):
+    """A blob on its way in; visible only after `finish`."""
+
+    @abstractmethod
+    async def write(self, data: bytes) -> None:
+        """Append. Raises StoreError (disk full)."""
+
+    @abstractmethod
+    async def finish(self) -> None:
+        """Check the hash, sync, publish. Raises ValueError when the content is not what the id says."""
+
+    @abstractmethod
+    async def abort(self) -> None:
+        """Forget what was written."""

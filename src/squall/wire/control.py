@@ -1,0 +1,232 @@
+"""Bodies of control-plane requests (`messages.Request.method`) and of their responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from squall.wire.values import FunctionSpec, Manifest, Recipe
+
+
+@dataclass(slots=True)
+class Empty:
+    """Nothing to say."""
+
+
+@dataclass(slots=True)
+class AppCreate:
+    """`app.create` -> AppInfo. An ephemeral app (squall run) ends with its session unless `detach`."""
+
+    name: str
+    detach: bool = False
+
+
+@dataclass(slots=True)
+class BlobsHave:
+    """`blobs.missing` -> BlobsHave with those that the server lacks (upload them with BlobChunk)."""
+
+    hashes: list[str]
+
+
+@dataclass(slots=True)
+class ManifestPut:
+    """`manifest.put` -> Empty. All blobs must be there. The id is checked against the content."""
+
+    id: str
+    manifest: Manifest
+
+
+@dataclass(slots=True)
+class ImageEnsure:
+    """`image.ensure` -> Empty once the image exists on a node; BuildLog messages on the way; Failure "build"."""
+
+    image: str
+    recipe: Recipe
+
+
+@dataclass(slots=True)
+class AppPublish:
+    """`app.publish` -> AppPublished. Into an ephemeral app, or (`deploy`) as a new version under its name."""
+
+    app: str
+    functions: list[FunctionSpec]
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    deploy: bool = False
+    tag: str = ""
+
+
+@dataclass(slots=True)
+class AppPublished:
+    """Function ids by name, and the version of the app that this made."""
+
+    app: str
+    functions: dict[str, str]
+    version: int = 1
+
+
+@dataclass(slots=True)
+class AppRef:
+    """`app.stop`, `app.get`, `logs.follow`: an app by id or by name (in the session's environment)."""
+
+    app: str
+
+
+@dataclass(slots=True)
+class AppInfo:
+    id: str
+    name: str
+    state: str
+    created: float = 0.0
+    version: int = 0
+    containers: int = 0
+    functions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class AppLookup:
+    """`app.lookup` -> AppInfo; makes an empty deployed app where asked."""
+
+    name: str
+    create_if_missing: bool = False
+
+
+@dataclass(slots=True)
+class AppList:
+    """`app.list` (Empty) -> AppList."""
+
+    apps: list[AppInfo]
+
+
+@dataclass(slots=True)
+class FunctionLookup:
+    """`function.lookup` -> FunctionInfo, by the deployed app's and the function's name."""
+
+    app: str
+    name: str
+
+
+@dataclass(slots=True)
+class FunctionInfo:
+    id: str
+    app: str
+    name: str
+    is_generator: bool = False
+
+
+@dataclass(slots=True)
+class CallInfo:
+    """`call.get` (CallRef) -> CallInfo: how many inputs it has, how many are done."""
+
+    id: str
+    function: str
+    kind: str
+    inputs: int
+    done: int
+
+
+@dataclass(slots=True)
+class CallRef:
+    call: str
+
+
+@dataclass(slots=True)
+class ContainerInfo:
+    id: str
+    app: str
+    function: str
+    node: str
+    state: str
+    started: float
+    running: int
+    cpu_seconds: float | None = None
+    memory_peak_bytes: int | None = None
+
+
+@dataclass(slots=True)
+class ContainerList:
+    """`container.list` (Empty) -> ContainerList."""
+
+    containers: list[ContainerInfo]
+
+
+@dataclass(slots=True)
+class NodeInfo:
+    id: str
+    state: str
+    cpu_millis: int
+    memory_mib: int
+    gpus: dict[str, int]
+    driver: str
+    losses: list[str]
+    containers: int = 0
+
+
+@dataclass(slots=True)
+class Status:
+    """`status` (Empty) -> Status."""
+
+    version: str
+    protocol: int
+    workspace: str
+    environment: str
+    nodes: list[NodeInfo]
+    apps: int
+    containers: int
+    waiting_inputs: int
+
+
+@dataclass(slots=True)
+class WorkspaceCreate:
+    """`workspace.create` -> TokenCreated. Only on the embedded socket."""
+
+    name: str
+
+
+@dataclass(slots=True)
+class TokenNew:
+    """`token.new` -> TokenCreated. Only on the embedded socket. `role` is "client" or "node"."""
+
+    workspace: str = "default"
+    role: str = "client"
+
+
+@dataclass(slots=True)
+class TokenCreated:
+    """The secret is shown once and stored only as a hash."""
+
+    workspace: str
+    token: str
+
+
+@dataclass(slots=True)
+class LogsFetch:
+    """`logs.fetch` -> LogsFetched: the newest `tail` pieces kept of an app or container."""
+
+    app: str
+    tail: int = 1000
+
+
+@dataclass(slots=True)
+class LogsFetched:
+    text: list[tuple[str, str, int, bytes, float]] = field(default_factory=list)
+
+
+#: Request body and response body of every control method.
+METHODS: dict[str, tuple[type, type]] = {
+    "app.create": (AppCreate, AppInfo),
+    "app.publish": (AppPublish, AppPublished),
+    "app.stop": (AppRef, Empty),
+    "app.get": (AppRef, AppInfo),
+    "app.lookup": (AppLookup, AppInfo),
+    "app.list": (Empty, AppList),
+    "blobs.missing": (BlobsHave, BlobsHave),
+    "manifest.put": (ManifestPut, Empty),
+    "image.ensure": (ImageEnsure, Empty),
+    "function.lookup": (FunctionLookup, FunctionInfo),
+    "call.get": (CallRef, CallInfo),
+    "container.list": (Empty, ContainerList),
+    "logs.follow": (AppRef, Empty),
+    "logs.fetch": (LogsFetch, LogsFetched),
+    "status": (Empty, Status),
+    "workspace.create": (WorkspaceCreate, TokenCreated),
+    "token.new": (TokenNew, TokenCreated),
+}
