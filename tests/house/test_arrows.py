@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.house.source import PACKAGE, Module, module_of, modules
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ ALONE = frozenset({"runner", "scheduling", "wire"})
 DOORS: dict[str, frozenset[str]] = {"__init__": frozenset({"sdk"}), "__main__": frozenset({"cli"})}
 
 
+#: Functions that import a module by its name.
+BY_NAME = frozenset({"import_module", "__import__"})
+
+
 @dataclass(frozen=True)
 class Import:
     target: str
@@ -65,7 +70,7 @@ def _targets(node: ast.AST, module: Module) -> list[str]:
     if isinstance(node, ast.ImportFrom):
         base = _base(node, module)
         return [f"{base}.{alias.name}" for alias in node.names]
-    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"import_module", "__import__"}:
+    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in BY_NAME:
         return [a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     return []
 

@@ -8,27 +8,28 @@ import subprocess
 import sys
 
 import pytest
+
 import squall
 from tests.house.source import SRC, Module, modules_below
 
-#: What `import squall` alone may load besides itself, by top-level name; underscored modules are CPython's affair.
+#: What `import squall` alone may load besides itself, by top-level name (`_x` is CPython's affair).
 BARE = frozenset({"importlib", "warnings"})
 
 #: What the declaration of apps, functions and images may load in all: the standard library, and of it only
 #: what is cheap. asyncio, subprocess, ssl, sqlite3, multiprocessing and the like load on first use.
 DECLARING = BARE | {
-    "abc", "ast", "bisect", "collections", "contextlib", "contextvars", "copy", "copyreg", "dataclasses", "dis",
-    "enum", "errno", "fnmatch", "functools", "genericpath", "glob", "hashlib", "heapq", "inspect", "io",
-    "ipaddress", "itertools", "keyword", "linecache", "math", "ntpath", "opcode", "operator", "os", "pathlib",
-    "posixpath", "re", "reprlib", "stat", "string", "struct", "textwrap", "threading", "time", "token",
-    "tokenize", "traceback", "types", "typing", "urllib", "weakref",
+    "abc", "ast", "bisect", "collections", "contextlib", "contextvars", "copy", "copyreg", "dataclasses",
+    "dis", "enum", "errno", "fnmatch", "functools", "genericpath", "glob", "hashlib", "heapq", "inspect",
+    "io", "ipaddress", "itertools", "keyword", "linecache", "math", "ntpath", "opcode", "operator", "os",
+    "pathlib", "posixpath", "re", "reprlib", "stat", "string", "struct", "textwrap", "threading", "time",
+    "token", "tokenize", "traceback", "types", "typing", "urllib", "weakref",
 }  # fmt: skip
 
 #: Standard modules that not every Python from 3.10 to 3.14 has.
 NOT_EVERYWHERE = frozenset({
-    "aifc", "annotationlib", "asynchat", "asyncore", "audioop", "binhex", "cgi", "cgitb", "chunk", "compression",
-    "crypt", "distutils", "imghdr", "imp", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev",
-    "pipes", "smtpd", "sndhdr", "spwd", "sunau", "telnetlib", "tomllib", "uu", "xdrlib",
+    "aifc", "annotationlib", "asynchat", "asyncore", "audioop", "binhex", "cgi", "cgitb", "chunk",
+    "compression", "crypt", "distutils", "imghdr", "imp", "lib2to3", "mailcap", "msilib", "nis", "nntplib",
+    "ossaudiodev", "pipes", "smtpd", "sndhdr", "spwd", "sunau", "telnetlib", "tomllib", "uu", "xdrlib",
 })  # fmt: skip
 
 PROBE = """
@@ -41,7 +42,7 @@ json.dump(sorted(set(sys.modules) - before), sys.stdout)
 
 
 def loaded_by(code: str) -> set[str]:
-    """The modules that a statement loads in a fresh interpreter that sees no site-packages and no environment."""
+    """The modules that a statement loads in a fresh interpreter without site-packages and environment."""
     command = [sys.executable, "-I", "-S", "-c", PROBE, str(SRC), code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -72,7 +73,7 @@ def test_public_name_exists(name: str) -> None:
 
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = squall.nonsense  # type: ignore[attr-defined]
+        _ = squall.nonsense
 
 
 def test_runner_loads_the_standard_library_only() -> None:

@@ -6,6 +6,7 @@ import ast
 import re
 
 import pytest
+
 from tests.house.source import Module, modules
 
 MAX_FILE_LINES = 500

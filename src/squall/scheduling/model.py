@@ -229,6 +229,15 @@ class Deliver:
 
 
 @dataclass(frozen=True)
+class Retrying:
+    """The outcome that came with this event is not final: the input runs again after `delay` seconds."""
+
+    input: str
+    attempt: int
+    delay: float
+
+
+@dataclass(frozen=True)
 class DropStale:
     """The outcome that came with this event belongs to a dead or finished attempt: forget it."""
 
@@ -238,8 +247,9 @@ class DropStale:
 
 @dataclass(frozen=True)
 class FailInput:
-    """Final, by the platform. code: "killed", "start_failed", "oom", "exit", "signal", "cancelled",
-    "interrupted" (a generator cut off after a yield), "unplaceable", "removed"."""
+    """Final, by the platform. code: the reason of the container's end ("oom", "exit", "signal", ...), "killed"
+    (a victim too often), "start_failed", "cancelled", "interrupted" (a generator cut off after a yield),
+    "unplaceable" or "removed"."""
 
     input: str
     code: str
@@ -260,6 +270,7 @@ Action = (
     | AssignInputs
     | RevokeInputs
     | Deliver
+    | Retrying
     | DropStale
     | FailInput
     | Waiting

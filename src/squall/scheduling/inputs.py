@@ -1,0 +1,172 @@
+"""The ledger of unfinished inputs: where each one is, which attempt counts, and what its end leads to."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+from squall.scheduling import model as m
+from squall.scheduling.state import Input
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from squall.scheduling.state import Container, Function
+
+#: Outcomes that `retries` may answer.
+_RETRIABLE = ("exception", "timeout", "failed")
+
+
+class InputLedger:
+    """Inputs that have no final outcome yet."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Input] = {}
+        self._delayed: list[tuple[float, str]] = []
+
+    # ------------------------------------------------------------------------------------------- questions
+
+    def current(self, container: str, input_id: str, attempt: int) -> Input | None:
+        """The input, if this attempt in this container is the one that counts."""
+        record = self.inputs.get(input_id)
+        if record is None or record.container != container or record.attempt != attempt:
+            return None
+        return record
+
+    def of_function(self, function: str) -> list[str]:
+        return [i.id for i in self.inputs.values() if i.function == function]
+
+    def next_due(self) -> float | None:
+        """When the next retry is due."""
+        while self._delayed and not self._is_delayed(*self._delayed[0]):
+            heapq.heappop(self._delayed)
+        return self._delayed[0][0] if self._delayed else None
+
+    # ------------------------------------------------------------------------------------------- movements
+
+    def arrive(self, event: m.InputsArrived, function: Function) -> None:
+        """New inputs go to the end of the queue; one that is here already is here once."""
+        for input_id in event.inputs:
+            if input_id not in self.inputs:
+                self.inputs[input_id] = Input(input_id, event.function, event.attempt)
+                function.queue.append(input_id)
+
+    def assign(self, function: Function, container: Container, count: int) -> tuple[tuple[str, int], ...]:
+        """Move up to `count` inputs from the queue into the container, each as a new attempt."""
+        attempts: list[tuple[str, int]] = []
+        while function.queue and len(attempts) < count:
+            record = self.inputs[function.queue.popleft()]
+            record.attempt += 1
+            record.container, record.started = container.id, False
+            container.inputs[record.id] = record.attempt
+            attempts.append((record.id, record.attempt))
+        return tuple(attempts)
+
+    def adopt(self, running: m.RunningAttempt, container: Container, function: Function) -> bool:
+        """A node says that it runs this attempt. False: it does not count any more, or is not known."""
+        record = self.inputs.get(running.input)
+        if record is None or record.function != container.function or running.attempt < record.attempt:
+            return False
+        if record.container not in (None, container.id):
+            return False
+        if record.container is None:
+            if record.due is not None:
+                return False
+            function.queue.remove(record.id)
+        record.attempt, record.container, record.started = running.attempt, container.id, running.started
+        container.inputs[record.id] = running.attempt
+        return True
+
+    def take_out(self, record: Input, container: Container) -> None:
+        del container.inputs[record.id]
+        record.container, record.started = None, False
+
+    def put_back(self, record: Input, container: Container, function: Function) -> None:
+        """Out of a container that never began it: first in the queue again, at no cost."""
+        self.take_out(record, container)
+        function.queue.appendleft(record.id)
+
+    def forget(
+        self, input_id: str, containers: Mapping[str, Container], functions: Mapping[str, Function]
+    ) -> None:
+        """The input is final."""
+        record = self.inputs.pop(input_id)
+        if record.container is not None:
+            containers[record.container].inputs.pop(input_id, None)
+        elif record.due is None:
+            functions[record.function].queue.remove(input_id)
+
+    def due(self, now: float) -> list[Input]:
+        """Inputs whose delay is over; they wait no more."""
+        ready: list[Input] = []
+        while self._delayed and self._delayed[0][0] <= now:
+            time, input_id = heapq.heappop(self._delayed)
+            if self._is_delayed(time, input_id):
+                record = self.inputs[input_id]
+                record.due = None
+                ready.append(record)
+        return ready
+
+    # ------------------------------------------------------------------------------------------------ ends
+
+    def finish(self, record: Input, event: m.InputFinished, config: m.FunctionConfig, now: float) -> m.Action:
+        """An outcome came for the attempt that counts: final, or one more try."""
+        delay = self._retry(record, event.status, config, now)
+        if delay is not None:
+            return m.Retrying(event.input, event.attempt, delay)
+        del self.inputs[record.id]
+        return m.Deliver(event.input, event.attempt)
+
+    def container_ended(
+        self, container: Container, event: m.ContainerExited, function: Function, now: float
+    ) -> list[m.Action]:
+        """What becomes of the inputs that an ended container held, the oldest first in the queue again."""
+        returned = {input_id for input_id, _ in event.returned}
+        actions: list[m.Action] = []
+        for input_id in reversed(list(container.inputs)):
+            record = self.inputs[input_id]
+            begun = record.started and input_id not in returned
+            self.take_out(record, container)
+            action = self._ended(record, event, function, now) if begun else self._unbegun(record, function)
+            actions += [action] if action else []
+        return actions
+
+    def _unbegun(self, record: Input, function: Function) -> m.Action | None:
+        if record.cancelled:
+            return self._fail(record, "cancelled", "the call was cancelled")
+        function.queue.appendleft(record.id)
+        return None
+
+    def _ended(self, record: Input, event: m.ContainerExited, function: Function, now: float) -> m.Action | None:
+        if record.cancelled:
+            return self._fail(record, "cancelled", "the call was cancelled")
+        if record.yielded:
+            return self._fail(record, "interrupted", f"{event.message}: a generator is not run again after a yield")
+        if event.fault:
+            delay = self._retry(record, "failed", function.config, now)
+            if delay is not None:
+                return None
+            return self._fail(record, event.reason, event.message)
+        record.victim_runs += 1
+        if record.victim_runs >= m.MAX_VICTIM_RUNS:
+            return self._fail(record, "killed", f"{event.message}; it ran {record.victim_runs} times and never ended")
+        function.queue.appendleft(record.id)
+        return None
+
+    def _fail(self, record: Input, code: str, message: str) -> m.FailInput:
+        del self.inputs[record.id]
+        return m.FailInput(record.id, code, message)
+
+    def _retry(self, record: Input, status: str, config: m.FunctionConfig, now: float) -> float | None:
+        """The delay of the next try in seconds, now waiting; None when this was the last."""
+        if status not in _RETRIABLE or record.cancelled or record.yielded or record.retries >= config.max_retries:
+            return None
+        delay = min(config.max_delay, config.initial_delay * config.backoff_coefficient**record.retries)
+        record.retries += 1
+        record.due = now + delay
+        heapq.heappush(self._delayed, (record.due, record.id))
+        return delay
+
+    def _is_delayed(self, time: float, input_id: str) -> bool:
+        record = self.inputs.get(input_id)
+        return record is not None and record.due == time

@@ -1,0 +1,370 @@
+"""The scheduler: a state machine. Events go in, actions come out; nothing else happens.
+
+What it promises (tests/scheduling checks it with random histories): a node's capacity is never exceeded; an
+input that arrived ends in exactly one Deliver or FailInput; attempt numbers of an input only grow and an
+outcome of any but the newest is dropped; what idles ends; what can never be placed fails at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from squall.scheduling import autoscaling, placement
+from squall.scheduling import model as m
+from squall.scheduling.inputs import InputLedger
+from squall.scheduling.state import Container, Function, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+#: Starts that may fail one after another before the waiting inputs fail.
+MAX_START_FAILURES = 3
+#: Seconds before a failed start is tried again, doubled each time.
+START_BACKOFF = 0.5
+
+
+class Scheduler:
+    """Decides for all workspaces. `new_id` gives unique container ids."""
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._nodes: dict[str, Node] = {}
+        self._functions: dict[str, Function] = {}
+        self._containers: dict[str, Container] = {}
+        self._ledger = InputLedger()
+        self._dirty: set[str] = set()
+        self._actions: list[m.Action] = []
+        self._handlers: dict[type, Callable[[m.Event, float], None]] = {
+            m.NodeJoined: self._node_joined,
+            m.NodeLost: self._node_lost,
+            m.FunctionAdded: self._function_added,
+            m.FunctionRemoved: self._function_removed,
+            m.InputsArrived: self._inputs_arrived,
+            m.InputsCancelled: self._inputs_cancelled,
+            m.ContainerReady: self._container_ready,
+            m.ContainerFailed: self._container_failed,
+            m.ContainerExited: self._container_exited,
+            m.InputStarted: self._input_started,
+            m.InputYielded: self._input_yielded,
+            m.InputFinished: self._input_finished,
+            m.Tick: self._tick,
+        }  # type: ignore[assignment]
+
+    # ------------------------------------------------------------------------------------------- interface
+
+    def handle(self, event: m.Event, now: float) -> list[m.Action]:
+        """The actions that one event leads to."""
+        return self.handle_all((event,), now)
+
+    def handle_all(self, events: Iterable[m.Event], now: float) -> list[m.Action]:
+        """The actions that events of one moment lead to: assignments come out together."""
+        self._actions = []
+        for event in events:
+            self._handlers[type(event)](event, now)
+        self._settle(now)
+        return self._actions
+
+    def next_wakeup(self) -> float | None:
+        """When a Tick is due, on the clock of `now`; None: nothing waits for time to pass."""
+        times = [t for t in (self._ledger.next_due(), *self._function_deadlines()) if t is not None]
+        return min(times, default=None)
+
+    def waiting(self, function: str | None = None) -> int:
+        """Inputs that no container holds, of one function or of all."""
+        functions = self._functions.values() if function is None else [self._functions[function]]
+        return sum(len(f.queue) for f in functions)
+
+    def containers(self) -> Mapping[str, Container]:
+        """All containers that have not exited (read only)."""
+        return self._containers
+
+    def nodes(self) -> Mapping[str, Node]:
+        """All nodes that are here (read only)."""
+        return self._nodes
+
+    # ----------------------------------------------------------------------------------------------- nodes
+
+    def _node_joined(self, event: m.NodeJoined, now: float) -> None:
+        announced = {c.id for c in event.containers}
+        known = self._nodes.get(event.node)
+        for container_id in sorted(known.containers - announced) if known else []:
+            self._remove_container(container_id, _lost(container_id), now)
+        gpus = dict(event.gpus)
+        node = Node(event.node, event.cpu_millis, event.memory_mib, gpus, event.cpu_millis, event.memory_mib, dict(gpus))
+        self._nodes[event.node] = node
+        for container_id in known.containers if known else ():
+            node.take(self._containers[container_id])
+        for announced_one in event.containers:
+            self._adopt(node, announced_one, now)
+        self._dirty.update(self._functions)
+
+    def _adopt(self, node: Node, known: m.KnownContainer, now: float) -> None:
+        function = self._functions.get(known.function)
+        if function is None or function.removed:
+            self._actions.append(m.StopContainer(known.id, node.id, "no such function", drain=False))
+            return
+        container = self._containers.get(known.id)
+        if container is None:
+            demand = function.config.demand
+            container = Container(
+                known.id, known.function, node.id, demand.cpu_millis, demand.memory_mib, demand.gpus[:1], now
+            )
+            self._containers[known.id] = function.containers[known.id] = container
+            node.take(container)
+        if known.ready:
+            container.ready = True
+        strangers = [(a.input, a.attempt) for a in known.inputs if not self._ledger.adopt(a, container, function)]
+        held = {a.input for a in known.inputs}
+        for input_id in [i for i in container.inputs if i not in held]:
+            self._ledger.put_back(self._ledger.inputs[input_id], container, function)
+        if strangers:
+            self._actions.append(m.RevokeInputs(container.id, node.id, tuple(strangers)))
+
+    def _node_lost(self, event: m.NodeLost, now: float) -> None:
+        node = self._nodes.pop(event.node, None)
+        for container_id in sorted(node.containers) if node else ():
+            self._remove_container(container_id, _lost(container_id), now)
+
+    # ------------------------------------------------------------------------------------------- functions
+
+    def _function_added(self, event: m.FunctionAdded, _now: float) -> None:
+        function = self._functions.get(event.config.id)
+        if function is None:
+            self._functions[event.config.id] = Function(event.config)
+        else:
+            function.config = event.config
+        self._dirty.add(event.config.id)
+
+    def _function_removed(self, event: m.FunctionRemoved, now: float) -> None:
+        function = self._functions.get(event.function)
+        if function is None:
+            return
+        function.removed = True
+        for input_id in self._ledger.of_function(event.function):
+            self._actions.append(m.FailInput(input_id, "removed", "the app was stopped"))
+            self._ledger.forget(input_id, self._containers, self._functions)
+        for container in function.live():
+            self._stop(container, "the app was stopped", drain=False)
+        if not function.containers:
+            del self._functions[event.function]
+
+    # ---------------------------------------------------------------------------------------------- inputs
+
+    def _inputs_arrived(self, event: m.InputsArrived, _now: float) -> None:
+        function = self._functions.get(event.function)
+        if function is None or function.removed:
+            for input_id in event.inputs:
+                self._actions.append(m.FailInput(input_id, "removed", "the app was stopped"))
+            return
+        self._ledger.arrive(event, function)
+        self._dirty.add(event.function)
+
+    def _inputs_cancelled(self, event: m.InputsCancelled, _now: float) -> None:
+        revoked: dict[str, list[tuple[str, int]]] = {}
+        for input_id in event.inputs:
+            record = self._ledger.inputs.get(input_id)
+            if record is None:
+                continue
+            if record.container is not None:
+                record.cancelled = True
+                revoked.setdefault(record.container, []).append((input_id, record.attempt))
+                continue
+            self._ledger.forget(input_id, self._containers, self._functions)
+            self._actions.append(m.FailInput(input_id, "cancelled", "the call was cancelled"))
+        for container_id, attempts in revoked.items():
+            node = self._containers[container_id].node
+            self._actions.append(m.RevokeInputs(container_id, node, tuple(attempts), event.terminate))
+
+    def _input_started(self, event: m.InputStarted, _now: float) -> None:
+        record = self._ledger.current(event.container, event.input, event.attempt)
+        if record is not None:
+            record.started = True
+
+    def _input_yielded(self, event: m.InputYielded, _now: float) -> None:
+        record = self._ledger.current(event.container, event.input, event.attempt)
+        if record is not None:
+            record.started = record.yielded = True
+
+    def _input_finished(self, event: m.InputFinished, now: float) -> None:
+        record = self._ledger.current(event.container, event.input, event.attempt)
+        if record is None:
+            self._actions.append(m.DropStale(event.input, event.attempt))
+            return
+        function = self._functions[record.function]
+        container = self._containers[event.container]
+        if event.status != "cancelled":
+            function.observe_duration(event.seconds)
+        self._ledger.take_out(record, container)
+        self._actions.append(self._ledger.finish(record, event, function.config, now))
+        if not container.inputs:
+            container.since = now
+        self._dirty.add(record.function)
+
+    # ------------------------------------------------------------------------------------------ containers
+
+    def _container_ready(self, event: m.ContainerReady, now: float) -> None:
+        container = self._containers.get(event.container)
+        if container is None or container.ready:
+            return
+        function = self._functions[container.function]
+        function.observe_start(now - container.since)
+        function.start_failures = 0
+        container.ready, container.since = True, now
+        self._dirty.add(container.function)
+
+    def _container_failed(self, event: m.ContainerFailed, now: float) -> None:
+        container = self._containers.get(event.container)
+        if container is None:
+            return
+        function = self._functions[container.function]
+        exited = m.ContainerExited(event.container, fault=False, reason="start_failed", message=event.message)
+        self._remove_container(event.container, exited, now)
+        if container.stopping or function.removed:
+            return
+        function.start_failures += 1
+        function.not_before = now + START_BACKOFF * 2 ** (function.start_failures - 1)
+        final = not event.retry or function.start_failures >= MAX_START_FAILURES
+        if final and not any(c.ready for c in function.live()):
+            self._fail_queue(function, "start_failed", event.message)
+
+    def _container_exited(self, event: m.ContainerExited, now: float) -> None:
+        self._remove_container(event.container, event, now)
+
+    def _remove_container(self, container_id: str, event: m.ContainerExited, now: float) -> None:
+        container = self._containers.pop(container_id, None)
+        if container is None:
+            return
+        function = self._functions[container.function]
+        del function.containers[container_id]
+        node = self._nodes.get(container.node)
+        if node is not None:
+            node.give_back(container)
+        self._actions.extend(self._ledger.container_ended(container, event, function, now))
+        if function.removed and not function.containers:
+            del self._functions[container.function]
+        self._dirty.update(self._functions)  # room came free: anybody may use it
+
+    def _stop(self, container: Container, reason: str, *, drain: bool = True) -> None:
+        container.stopping = True
+        self._actions.append(m.StopContainer(container.id, container.node, reason, drain))
+
+    # ---------------------------------------------------------------------------------------------- settle
+
+    def _tick(self, _event: m.Tick, now: float) -> None:
+        for record in self._ledger.due(now):
+            self._functions[record.function].queue.append(record.id)
+            self._dirty.add(record.function)
+        for function_id, function in self._functions.items():
+            self._end_idle(function, now)
+            if function.not_before and function.not_before <= now:
+                function.not_before = 0.0
+                self._dirty.add(function_id)
+
+    def _end_idle(self, function: Function, now: float) -> None:
+        live = function.live()
+        surplus = len(live) - autoscaling.keep(function)
+        idle = sorted((c for c in live if c.idle), key=lambda c: (c.since, c.id))
+        for container in idle[: max(0, surplus)]:
+            if container.since + function.config.scaledown_window <= now:
+                self._stop(container, "idle")
+
+    def _settle(self, now: float) -> None:
+        """Give waiting inputs to ready containers, then start what is missing, the fewest containers first."""
+        dirty, self._dirty = self._dirty, set()
+        functions = [self._functions[f] for f in dirty if f in self._functions and not self._functions[f].removed]
+        for function in functions:
+            self._assign(function, now)
+        if len(functions) > 1:
+            held = Counter(self._functions[c.function].config.workspace for c in self._containers.values())
+            functions.sort(key=lambda f: (held[f.config.workspace], len(f.containers), f.config.id))
+        for function in functions:
+            self._scale_up(function, now)
+
+    def _assign(self, function: Function, now: float) -> None:
+        if not function.queue:
+            return
+        window = autoscaling.window(function)
+        ready = [c for c in function.containers.values() if c.ready and not c.stopping and len(c.inputs) < window]
+        ready.sort(key=lambda c: (len(c.inputs), -c.since))
+        for position, container in enumerate(ready):
+            share = -(-len(function.queue) // (len(ready) - position))
+            count = min(share, window - len(container.inputs))
+            attempts = self._ledger.assign(function, container, count)
+            if not attempts:
+                return
+            self._actions.append(m.AssignInputs(container.id, container.node, attempts))
+
+    def _scale_up(self, function: Function, now: float) -> None:
+        live = function.live()
+        outstanding = len(function.queue) + sum(len(c.inputs) for c in live)
+        missing = autoscaling.desired(function, outstanding) - len(live)
+        if function.config.max_containers is not None:  # those that are ending still count
+            missing = min(missing, function.config.max_containers - len(function.containers))
+        if missing <= 0 or function.not_before > now or not self._check_possible(function):
+            return
+        for _ in range(missing):
+            if not self._start(function, now):
+                return
+        function.said = ""
+
+    def _check_possible(self, function: Function) -> bool:
+        demand, nodes = function.config.demand, list(self._nodes.values())
+        if not nodes:
+            self._say(function, "no node is connected")
+            return False
+        if placement.possible(demand, nodes):
+            return True
+        self._fail_queue(function, "unplaceable", placement.explain(demand, nodes))
+        return False
+
+    def _start(self, function: Function, now: float) -> bool:
+        demand = function.config.demand
+        place = placement.choose(demand, self._nodes.values())
+        if place is None:
+            self._make_room(function)
+            return False
+        node, gpus = place
+        container = Container(
+            self._new_id(), function.config.id, node.id, demand.cpu_millis, demand.memory_mib, gpus, now
+        )
+        self._containers[container.id] = function.containers[container.id] = container
+        node.take(container)
+        self._actions.append(m.StartContainer(container.id, function.config.id, node.id, gpus))
+        return True
+
+    def _make_room(self, function: Function) -> None:
+        """Idle containers of other functions end early when somebody has nothing; room comes with their exit."""
+        if not function.live():
+            idle = [c for f in self._functions.values() if f is not function for c in self._spare(f)]
+            for container in placement.evictions(function.config.demand, self._nodes.values(), idle):
+                self._stop(container, "its room is needed")
+            self._say(function, "all nodes are full")
+
+    def _spare(self, function: Function) -> list[Container]:
+        live = function.live()
+        idle = sorted((c for c in live if c.idle), key=lambda c: (c.since, c.id))
+        return idle[: max(0, len(live) - autoscaling.keep(function))]
+
+    def _fail_queue(self, function: Function, code: str, message: str) -> None:
+        for input_id in list(function.queue):
+            self._ledger.forget(input_id, self._containers, self._functions)
+            self._actions.append(m.FailInput(input_id, code, message))
+        function.start_failures = 0
+
+    def _say(self, function: Function, reason: str) -> None:
+        if function.queue and function.said != reason:
+            function.said = reason
+            self._actions.append(m.Waiting(function.config.id, reason))
+
+    def _function_deadlines(self) -> Iterable[float]:
+        for function in self._functions.values():
+            live = function.live()
+            if function.not_before and (function.queue or len(live) < autoscaling.keep(function)):
+                yield function.not_before
+            if len(live) > autoscaling.keep(function):
+                yield from (c.since + function.config.scaledown_window for c in live if c.idle)
+
+
+def _lost(container_id: str) -> m.ContainerExited:
+    return m.ContainerExited(container_id, fault=False, reason="lost", message="its node was lost")

@@ -1,0 +1,103 @@
+"""Random histories of a fleet: what the scheduler promises holds in all of them."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.scheduling.world import World
+from squall.scheduling import model as m
+
+pick = st.integers(0, 1_000_000)
+
+
+class Fleet(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.world = World()
+        for n, (cpu, gpus) in enumerate([(1000, ()), (2000, (("H100", 1), ("A100", 2)))]):
+            demand = m.Demand(cpu, 256, gpus)
+            self.world.function(m.FunctionConfig(f"fu-{n}", f"ws-{n}", demand, max_retries=n, initial_delay=2.0))
+        self.world.function(m.FunctionConfig("fu-min", "ws-0", m.Demand(500, 64), min_containers=1, max_containers=2))
+
+    @rule(cpu=st.integers(1, 8), gpus=st.integers(0, 4), name=st.integers(0, 2))
+    def node_joins(self, cpu: int, gpus: int, name: int) -> None:
+        if f"no-{name}" not in self.world.nodes:
+            self.world.node(m.NodeJoined(f"no-{name}", cpu * 1000, 2048, (("A100", gpus),)))
+
+    @precondition(lambda self: self.world.nodes)
+    @rule(which=pick)
+    def node_is_lost(self, which: int) -> None:
+        self.world.lose(sorted(self.world.nodes)[which % len(self.world.nodes)])
+
+    @rule(which=st.sampled_from(["fu-0", "fu-1", "fu-min"]), count=st.integers(1, 12))
+    def inputs_arrive(self, which: str, count: int) -> None:
+        self.world.arrive(which, count)
+
+    @precondition(lambda self: any(not b.ready for b in self.world.boxes.values()))
+    @rule(which=pick, good=st.booleans(), retry=st.booleans())
+    def container_starts(self, which: int, good: bool, retry: bool) -> None:
+        starting = sorted(c for c, b in self.world.boxes.items() if not b.ready)
+        container = starting[which % len(starting)]
+        if good:
+            self.world.ready(container)
+        else:
+            del self.world.boxes[container]
+            self.world.send(m.ContainerFailed(container, "it failed", retry))
+
+    @precondition(lambda self: any(b.inputs for b in self.world.boxes.values()))
+    @rule(which=pick, status=st.sampled_from(["ok", "exception", "timeout", "start"]), ms=st.integers(0, 100))
+    def input_moves(self, which: int, status: str, ms: int) -> None:
+        held = sorted((c, i) for c, b in self.world.boxes.items() for i in b.inputs)
+        container, input_id = held[which % len(held)]
+        if status == "start":
+            self.world.start_input(container, input_id)
+        else:
+            self.world.finish(container, input_id, status, ms / 1000)
+
+    @precondition(lambda self: self.world.boxes)
+    @rule(which=pick, fault=st.booleans())
+    def container_exits(self, which: int, fault: bool) -> None:
+        self.world.exit(sorted(self.world.boxes)[which % len(self.world.boxes)], fault=fault)
+
+    @precondition(lambda self: self.world.arrived)
+    @rule(which=pick)
+    def stale_outcome(self, which: int) -> None:
+        input_id = sorted(self.world.arrived)[which % len(self.world.arrived)]
+        attempt = self.world.attempts.get(input_id, 0)
+        actions = self.world.send(m.InputFinished("ct-nowhere", input_id, attempt, "ok", 0.1))
+        assert m.DropStale(input_id, attempt) in actions
+
+    @precondition(lambda self: self.world.arrived)
+    @rule(which=pick)
+    def cancel(self, which: int) -> None:
+        self.world.send(m.InputsCancelled((sorted(self.world.arrived)[which % len(self.world.arrived)],)))
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 61.0]))
+    def time_passes(self, seconds: float) -> None:
+        for action in self.world.tick(seconds):
+            if isinstance(action, m.StopContainer):
+                self.world.exit(action.container)
+
+    @invariant()
+    def books_agree(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        containers = self.world.scheduler.containers()
+        assert set(containers) == set(self.world.boxes)
+        for name, box in self.world.boxes.items():
+            assert containers[name].inputs == box.inputs
+
+    def teardown(self) -> None:
+        """In the end every input has exactly one outcome, and only what must stay does."""
+        if not hasattr(self, "world"):
+            return
+        self.world.node(m.NodeJoined("no-big", 64_000, 65_536, (("H100", 8),)))
+        self.world.run_to_the_end()
+        assert set(self.world.final) == self.world.arrived
+        assert len(self.world.boxes) == 1, "fu-min keeps one, everything else ended"
+
+
+Fleet.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFleet = Fleet.TestCase

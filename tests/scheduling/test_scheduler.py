@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+from tests.scheduling.world import World
+from squall.scheduling import model as m
+
+
+def world(cpu: int = 4000, **settings: object) -> World:
+    w = World()
+    w.node(m.NodeJoined("no-1", cpu, 8192))
+    w.function(m.FunctionConfig("fu-1", "default", m.Demand(1000, 512), **settings))  # type: ignore[arg-type]
+    return w
+
+
+def of(actions: list[m.Action], kind: type) -> list[m.Action]:
+    return [a for a in actions if isinstance(a, kind)]
+
+
+def test_scales_from_zero_and_back() -> None:
+    w = world()
+    assert not w.boxes
+    started = of(w.arrive("fu-1", 1), m.StartContainer)
+    assert len(started) == 1
+    assert of(w.ready("ct-0"), m.AssignInputs) == [m.AssignInputs("ct-0", "no-1", (("in-0", 1),))]
+    assert w.finish("ct-0", "in-0") == [m.Deliver("in-0", 1)]
+    assert w.scheduler.next_wakeup() == 60.0
+    assert w.tick(60.0) == [m.StopContainer("ct-0", "no-1", "idle")]
+    w.exit("ct-0")
+    assert w.scheduler.next_wakeup() is None
+
+
+def test_a_burst_gets_as_many_containers_as_fit() -> None:
+    w = world()
+    assert len(of(w.arrive("fu-1", 10), m.StartContainer)) == 4
+
+
+def test_max_containers() -> None:
+    w = world(max_containers=2)
+    assert len(of(w.arrive("fu-1", 10), m.StartContainer)) == 2
+
+
+def test_min_and_buffer_containers() -> None:
+    w = world(min_containers=1, buffer_containers=1)
+    assert len(w.boxes) == 1
+    w.arrive("fu-1", 1)
+    assert len(w.boxes) == 2
+    w.run_to_the_end()
+    assert len(w.boxes) == 1
+
+
+def test_a_warm_container_is_used_first() -> None:
+    w = world()
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.finish("ct-0", "in-0")
+    actions = w.arrive("fu-1", 1)
+    assert actions == [m.AssignInputs("ct-0", "no-1", (("in-1", 1),))]
+
+
+def test_slow_inputs_do_not_queue_behind_one_container() -> None:
+    w = world()
+    w.arrive("fu-1", 2)
+    w.ready("ct-0")
+    assert len(w.boxes["ct-0"].inputs) == 1
+    w.ready("ct-1")
+    assert len(w.boxes["ct-1"].inputs) == 1
+
+
+def test_fast_inputs_are_prefetched() -> None:
+    w = world(max_containers=1)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.finish("ct-0", "in-0", seconds=0.0001)
+    w.arrive("fu-1", 100)
+    assert len(w.boxes["ct-0"].inputs) == 50  # 5 ms over 0.1 ms
+
+
+def test_no_container_for_a_queue_that_is_gone_before_it_starts() -> None:
+    w = world()
+    w.arrive("fu-1", 1)
+    w.now = 1.0
+    w.ready("ct-0")  # a start takes a second
+    w.finish("ct-0", "in-0", seconds=0.001)
+    assert not of(w.arrive("fu-1", 100), m.StartContainer)
+    assert of(w.arrive("fu-1", 5000), m.StartContainer)
+
+
+def test_unplaceable_fails_at_once_and_says_why() -> None:
+    w = world(cpu=500)
+    (failed,) = w.arrive("fu-1", 1)
+    assert isinstance(failed, m.FailInput)
+    assert failed.code == "unplaceable"
+    assert "cpu=1" in failed.message
+    assert "0.5 cores" in failed.message
+
+
+def test_without_a_node_it_waits_and_says_so_once() -> None:
+    w = World()
+    w.function(m.FunctionConfig("fu-1", "default"))
+    assert w.arrive("fu-1", 1) == [m.Waiting("fu-1", "no node is connected")]
+    assert w.arrive("fu-1", 1) == []
+    assert of(w.node(m.NodeJoined("no-1", 1000, 1024)), m.StartContainer)
+
+
+def test_gpu_alternatives_in_order() -> None:
+    w = World()
+    w.node(m.NodeJoined("no-1", 8000, 8192, (("A100", 1), ("H100", 1))))
+    w.function(m.FunctionConfig("fu-1", "default", m.Demand(1000, 512, (("H100", 1), ("A100", 1)))))
+    started = of(w.arrive("fu-1", 3), m.StartContainer)
+    assert [a.gpus for a in started] == [(("H100", 1),), (("A100", 1),)]  # type: ignore[attr-defined]
+
+
+def test_idle_containers_make_room_for_somebody_who_has_nothing() -> None:
+    w = world(cpu=1000)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.finish("ct-0", "in-0")
+    w.function(m.FunctionConfig("fu-2", "other", m.Demand(1000, 512)))
+    actions = w.arrive("fu-2", 1)
+    assert m.StopContainer("ct-0", "no-1", "its room is needed") in actions
+    assert of(w.exit("ct-0"), m.StartContainer)
+
+
+def test_a_stale_outcome_is_dropped() -> None:
+    w = world()
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.start_input("ct-0", "in-0")
+    w.exit("ct-0")
+    assert w.send(m.InputFinished("ct-0", "in-0", 1, "ok", 0.1)) == [m.DropStale("in-0", 1)]
+    w.run_to_the_end()
+    assert w.final["in-0"] == m.Deliver("in-0", 2)
+
+
+def test_a_victim_runs_three_times_then_fails_with_its_history() -> None:
+    w = world()
+    w.arrive("fu-1", 1)
+    for n in range(3):
+        (container,) = w.boxes
+        w.ready(container)
+        w.start_input(container, "in-0")
+        w.exit(container)
+        assert ("in-0" in w.final) == (n == 2)
+    failed = w.final["in-0"]
+    assert isinstance(failed, m.FailInput)
+    assert failed.code == "killed"
+    assert "3 times" in failed.message
+
+
+def test_poison_fails_at_once_and_its_prefetched_neighbours_run() -> None:
+    w = world(max_containers=1)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.finish("ct-0", "in-0", seconds=0.001)
+    w.arrive("fu-1", 3)
+    w.start_input("ct-0", "in-1")
+    w.exit("ct-0", fault=True, reason="oom")
+    assert w.final["in-1"] == m.FailInput("in-1", "oom", "container oom")
+    w.run_to_the_end()
+    assert {w.final["in-2"], w.final["in-3"]} == {m.Deliver("in-2", 2), m.Deliver("in-3", 2)}
+
+
+def test_poison_is_retried_where_asked() -> None:
+    w = world(max_retries=1, initial_delay=5.0)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.start_input("ct-0", "in-0")
+    w.exit("ct-0", fault=True, reason="signal")
+    assert w.scheduler.next_wakeup() == 5.0
+    assert of(w.tick(5.0), m.StartContainer)
+
+
+def test_retries_back_off() -> None:
+    w = world(max_retries=2, initial_delay=1.0, backoff_coefficient=3.0)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    assert w.finish("ct-0", "in-0", "exception") == [m.Retrying("in-0", 1, 1.0)]
+    w.tick(1.0)
+    assert w.finish("ct-0", "in-0", "exception") == [m.Retrying("in-0", 2, 3.0)]
+    w.tick(3.0)
+    assert w.finish("ct-0", "in-0", "exception") == [m.Deliver("in-0", 3)]
+
+
+def test_a_generator_never_runs_again_after_a_yield() -> None:
+    w = world(max_retries=5)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.send(m.InputYielded("ct-0", "in-0", 1))
+    w.boxes["ct-0"].started.add("in-0")
+    w.exit("ct-0")
+    failed = w.final["in-0"]
+    assert isinstance(failed, m.FailInput)
+    assert failed.code == "interrupted"
+
+
+def test_an_import_error_fails_what_waits() -> None:
+    w = world()
+    w.arrive("fu-1", 2)
+    for container in list(w.boxes):
+        del w.boxes[container]
+        w.send(m.ContainerFailed(container, "no module named x"))
+    assert {f.code for f in w.final.values() if isinstance(f, m.FailInput)} == {"start_failed"}
+    assert len(w.final) == 2
+
+
+def test_a_failed_start_is_tried_again_a_little_later_three_times() -> None:
+    w = world(max_containers=1)
+    w.arrive("fu-1", 1)
+    for n in range(3):
+        (container,) = w.boxes
+        del w.boxes[container]
+        w.send(m.ContainerFailed(container, "no network", retry=True))
+        if n < 2:
+            wake = w.scheduler.next_wakeup()
+            assert wake is not None
+            w.tick(wake - w.now)
+    assert isinstance(w.final["in-0"], m.FailInput)
+
+
+def test_cancel_waiting_running_and_delayed() -> None:
+    w = world(max_containers=1, max_retries=1, initial_delay=9.0)
+    w.arrive("fu-1", 3)
+    w.ready("ct-0")
+    w.finish("ct-0", "in-0", "exception")  # in-0 waits for its retry, in-1 runs, in-2 waits
+    actions = w.send(m.InputsCancelled(("in-0", "in-1", "in-2")))
+    assert {a.input for a in of(actions, m.FailInput)} == {"in-0", "in-2"}  # type: ignore[attr-defined]
+    assert of(actions, m.RevokeInputs) == [m.RevokeInputs("ct-0", "no-1", (("in-1", 1),))]
+    assert w.finish("ct-0", "in-1", "cancelled") == [m.Deliver("in-1", 1)]
+
+
+def test_a_removed_function_ends_all() -> None:
+    w = world()
+    w.arrive("fu-1", 6)
+    w.ready("ct-0")
+    w.send(m.FunctionRemoved("fu-1"))
+    assert {f.code for f in w.final.values() if isinstance(f, m.FailInput)} == {"removed"}
+    assert len(w.final) == 6
+    for container in list(w.boxes):
+        w.exit(container)
+    assert w.scheduler.containers() == {}
+    assert of(w.send(m.InputsArrived("fu-1", ("in-x",))), m.FailInput)
+
+
+def test_a_node_that_comes_back_is_adopted() -> None:
+    w = World()
+    w.function(m.FunctionConfig("fu-1", "default", m.Demand(1000, 512)))
+    w.send(m.InputsArrived("fu-1", ("in-old", "in-new"), attempt=1))
+    container = m.KnownContainer("ct-old", "fu-1", ready=True, inputs=(m.RunningAttempt("in-old", 1, started=True),))
+    stranger = m.KnownContainer("ct-x", "fu-gone", ready=True)
+    actions = w.scheduler.handle(m.NodeJoined("no-1", 1000, 4096, (), (container, stranger)), 0.0)
+    assert actions == [m.StopContainer("ct-x", "no-1", "no such function", drain=False)]
+    actions = w.scheduler.handle(m.InputFinished("ct-old", "in-old", 1, "ok", 1.0), 0.0)
+    assert actions == [m.Deliver("in-old", 1), m.AssignInputs("ct-old", "no-1", (("in-new", 2),))]
+
+
+def test_an_attempt_that_does_not_count_is_revoked_on_adoption() -> None:
+    w = World()
+    w.function(m.FunctionConfig("fu-1", "default", m.Demand(1000, 512)))
+    running = (m.RunningAttempt("in-unknown", 1, started=True),)
+    actions = w.scheduler.handle(
+        m.NodeJoined("no-1", 1000, 4096, (), (m.KnownContainer("ct-old", "fu-1", ready=True, inputs=running),)), 0.0
+    )
+    assert actions == [m.RevokeInputs("ct-old", "no-1", (("in-unknown", 1),))]
+
+
+def test_a_rejoining_node_that_lost_a_container_gives_its_input_back() -> None:
+    w = world(cpu=1000)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.boxes.clear()
+    actions = w.send(m.NodeJoined("no-1", 1000, 8192))
+    assert of(actions, m.StartContainer)
+
+
+def test_cancelling_many_waiting_inputs_is_linear() -> None:
+    w = world(max_containers=1)
+    w.arrive("fu-1", 20_000)
+    w.send(m.InputsCancelled(tuple(w.arrived)))
+    assert len(w.final) == 20_000

@@ -1,0 +1,138 @@
+"""A simulated fleet under the scheduler: it does what actions say and remembers what must never happen."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+from squall.scheduling import Scheduler
+from squall.scheduling import model as m
+
+
+@dataclass
+class Box:
+    function: str
+    node: str
+    ready: bool = False
+    inputs: dict[str, int] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    gpus: tuple[tuple[str, int], ...] = ()
+
+
+class World:
+    def __init__(self) -> None:
+        counter = itertools.count()
+        self.scheduler = Scheduler(lambda: f"ct-{next(counter)}")
+        self.now = 0.0
+        self.functions: dict[str, m.FunctionConfig] = {}
+        self.nodes: dict[str, m.NodeJoined] = {}
+        self.boxes: dict[str, Box] = {}
+        self.arrived: set[str] = set()
+        self.final: dict[str, m.Deliver | m.FailInput] = {}
+        self.attempts: dict[str, int] = {}
+        self.generation = itertools.count()
+
+    # ---------------------------------------------------------------------------------------------- events
+
+    def send(self, *events: m.Event) -> list[m.Action]:
+        actions = self.scheduler.handle_all(events, self.now)
+        for action in actions:
+            self._apply(action)
+        self.check()
+        return actions
+
+    def function(self, config: m.FunctionConfig) -> list[m.Action]:
+        self.functions[config.id] = config
+        return self.send(m.FunctionAdded(config))
+
+    def node(self, node: m.NodeJoined) -> list[m.Action]:
+        self.nodes[node.node] = node
+        return self.send(node)
+
+    def arrive(self, function: str, count: int) -> list[m.Action]:
+        ids = tuple(f"in-{next(self.generation)}" for _ in range(count))
+        self.arrived.update(ids)
+        return self.send(m.InputsArrived(function, ids))
+
+    def ready(self, container: str) -> list[m.Action]:
+        self.boxes[container].ready = True
+        return self.send(m.ContainerReady(container))
+
+    def start_input(self, container: str, input_id: str) -> list[m.Action]:
+        box = self.boxes[container]
+        box.started.add(input_id)
+        return self.send(m.InputStarted(container, input_id, box.inputs[input_id]))
+
+    def finish(self, container: str, input_id: str, status: str = "ok", seconds: float = 0.1) -> list[m.Action]:
+        attempt = self.boxes[container].inputs.pop(input_id)
+        self.boxes[container].started.discard(input_id)
+        return self.send(m.InputFinished(container, input_id, attempt, status, seconds))
+
+    def exit(self, container: str, *, fault: bool = False, reason: str = "killed") -> list[m.Action]:
+        box = self.boxes.pop(container)
+        returned = tuple((i, a) for i, a in box.inputs.items() if i not in box.started)
+        return self.send(m.ContainerExited(container, fault, reason, f"container {reason}", returned))
+
+    def lose(self, node: str) -> list[m.Action]:
+        del self.nodes[node]
+        self.boxes = {k: b for k, b in self.boxes.items() if b.node != node}
+        return self.send(m.NodeLost(node))
+
+    def tick(self, seconds: float) -> list[m.Action]:
+        self.now += seconds
+        return self.send(m.Tick())
+
+    # --------------------------------------------------------------------------------------------- actions
+
+    def _apply(self, action: m.Action) -> None:
+        match action:
+            case m.StartContainer():
+                assert action.container not in self.boxes
+                self.boxes[action.container] = Box(action.function, action.node, gpus=action.gpus)
+            case m.AssignInputs():
+                box = self.boxes[action.container]
+                assert box.ready, "inputs for a container that is not ready"
+                for input_id, attempt in action.inputs:
+                    assert input_id not in self.final, "a finished input was dispatched"
+                    assert attempt > self.attempts.get(input_id, 0), "an attempt number came again"
+                    assert not any(input_id in b.inputs for b in self.boxes.values()), "two live attempts"
+                    self.attempts[input_id] = attempt
+                    box.inputs[input_id] = attempt
+            case m.Deliver() | m.FailInput():
+                assert action.input not in self.final, "an input ended twice"
+                self.final[action.input] = action
+                for box in self.boxes.values():
+                    if isinstance(action, m.FailInput):
+                        box.inputs.pop(action.input, None)
+            case _:
+                pass
+
+    # ---------------------------------------------------------------------------------------------- checks
+
+    def check(self) -> None:
+        for name, node in self.nodes.items():
+            boxes = [b for b in self.boxes.values() if b.node == name]
+            demands = [self.functions[b.function].demand for b in boxes]
+            assert sum(d.cpu_millis for d in demands) <= node.cpu_millis
+            assert sum(d.memory_mib for d in demands) <= node.memory_mib
+            for kind, count in node.gpus:
+                assert sum(n for b in boxes for k, n in b.gpus if k == kind) <= count
+
+    def run_to_the_end(self, limit: int = 10_000) -> None:
+        """Everything goes well from now on: each container becomes ready, each input ends."""
+        for _ in range(limit):
+            starting = [c for c, b in self.boxes.items() if not b.ready]
+            busy = [(c, i) for c, b in self.boxes.items() for i in b.inputs]
+            if starting:
+                self.ready(starting[0])
+            elif busy:
+                self.finish(*busy[0])
+            else:
+                wake = self.scheduler.next_wakeup()
+                if wake is None:
+                    return
+                self.now = max(self.now, wake)
+                for action in self.tick(0.0):
+                    if isinstance(action, m.StopContainer):
+                        self.exit(action.container)
+        raise AssertionError("it never comes to rest")
