@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 ARROWS: dict[str, frozenset[str]] = {
     "cli": frozenset({"sdk", "client", "wire"}),
     "sdk": frozenset({"client", "wire"}),
-    "client": frozenset({"wire"}),
+    "client": frozenset({"wire", "runner.protocol"}),
+    "daemon": frozenset({"client", "wire", "runtime.probe"}),
     "server": frozenset({"scheduling", "store", "build", "wire"}),
     "node": frozenset({"runtime", "build", "wire", "runner.protocol"}),
     "build": frozenset({"wire"}),
@@ -29,9 +30,9 @@ ARROWS: dict[str, frozenset[str]] = {
     "runner": frozenset(),
 }
 
-#: Doors that open inside a function only: `squall daemon` and `squall node` are commands, and no other
-#: command may pay for them.
-LAZY_ARROWS: dict[str, frozenset[str]] = {"cli": frozenset({"server", "node"})}
+#: Doors that open inside a function only: `squall daemon --foreground` and `squall node` become the
+#: supervisor, and no other command may pay for it.
+LAZY_ARROWS: dict[str, frozenset[str]] = {"cli": frozenset({"daemon"})}
 
 #: These may not even import the modules beside the rooms (`squall.exception`, `squall.config`).
 ALONE = frozenset({"runner", "scheduling", "wire"})
@@ -157,8 +158,8 @@ def test_arrows_have_no_cycle() -> None:
         ("node/a.py", "from squall.runner.protocol import Frame", False),
         ("node/a.py", "from squall.runner import protocol", False),
         ("node/a.py", "from squall.runner.main import run", True),
-        ("cli/a.py", "def daemon():\n    from squall.server import main", False),
-        ("cli/a.py", "from squall.server import main", True),
+        ("cli/a.py", "def daemon():\n    from squall.daemon import main", False),
+        ("cli/a.py", "from squall.daemon import main", True),
         ("config.py", "import squall.client", True),
     ],
 )

@@ -138,7 +138,7 @@ class AsyncClient(_Base):
         """See Client.close."""
 
 
-class ServiceRefusal(Exception):  # noqa: N818 - it is no error of ours: the SDK turns it into one of squall.exception
+class ServiceRefusal(Exception):
     """The server's Failure or CallFailed: a code of `wire.messages.Failure` and one line."""
 
     def __init__(self, code: str, message: str) -> None:

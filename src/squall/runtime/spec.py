@@ -76,11 +76,20 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """CPU seconds so far, memory now and at its peak in bytes; `None` where the host cannot tell."""
+
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class ExitStatus:
     """How a container ended. Exactly one of `code` and `signal` is set.
 
     `oom` is the kernel's word (cgroup events), not a guess from SIGKILL; `by_us` says that the driver was
-    asked to kill it. `pids_hit` says that the process limit was met at least once.
+    asked to kill it. `pids_hit` says that the process limit was met at least once. `usage` is the final one.
     """
 
     code: int | None = None
@@ -88,12 +97,4 @@ class ExitStatus:
     oom: bool = False
     by_us: bool = False
     pids_hit: bool = False
-
-
-@dataclass(frozen=True)
-class Usage:
-    """CPU seconds so far, memory now and at its peak in bytes; `None` where the host cannot tell."""
-
-    cpu_seconds: float | None = None
-    memory_bytes: int | None = None
-    memory_peak_bytes: int | None = None
+    usage: Usage = field(default_factory=Usage)

@@ -37,6 +37,12 @@ class Connection(ABC):
     def buffered(self) -> int:
         """Bytes queued and not yet taken by the kernel (for back-pressure)."""
 
+    def pause(self) -> None:  # noqa: B027 - a relayed connection cannot; its relay is bounded otherwise
+        """Stop reading from the peer for now: what it sends is not taken fast enough (uploads)."""
+
+    def resume(self) -> None:  # noqa: B027 - see pause
+        """Read again."""
+
     @abstractmethod
     def close(self) -> None:
         """Send what is queued, then close."""

@@ -9,7 +9,7 @@ from squall.wire.values import FunctionSpec, Manifest, Recipe
 
 @dataclass(slots=True)
 class Empty:
-    """Nothing to say."""
+    """Nothing to say. `session.close` (Empty -> Empty) ends the session now: no grace for a reconnect."""
 
 
 @dataclass(slots=True)
@@ -162,7 +162,10 @@ class NodeInfo:
 
 @dataclass(slots=True)
 class Status:
-    """`status` (Empty) -> Status."""
+    """`status` (Empty) -> Status. On the embedded socket the numbers are those of all workspaces.
+
+    `sessions` counts clients outside of containers, the one that asks included.
+    """
 
     version: str
     protocol: int
@@ -172,6 +175,7 @@ class Status:
     apps: int
     containers: int
     waiting_inputs: int
+    sessions: int = 0
 
 
 @dataclass(slots=True)
@@ -227,6 +231,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "logs.follow": (AppRef, Empty),
     "logs.fetch": (LogsFetch, LogsFetched),
     "status": (Empty, Status),
+    "session.close": (Empty, Empty),
     "workspace.create": (WorkspaceCreate, TokenCreated),
     "token.new": (TokenNew, TokenCreated),
 }

@@ -79,21 +79,26 @@ class Response:
 
 @dataclass(slots=True)
 class BlobChunk:
-    """A piece of a blob, in order; the answer to the `last` one is a Response (upload) with this id."""
+    """A piece of a blob, in order; the answer to the `last` one is a Response (upload) with this id.
+
+    A node names the `workspace` for which it acts; a client's is its session's.
+    """
 
     id: int
     blob: str
     offset: int
     data: bytes
     last: bool = False
+    workspace: str = ""
 
 
 @dataclass(slots=True)
 class BlobFetch:
-    """Asks for a blob; the answers are BlobChunks with this id, or a Failure."""
+    """Asks for a blob; the answers are BlobChunks with this id, or a Failure. `workspace` as in BlobChunk."""
 
     id: int
     blob: str
+    workspace: str = ""
 
 
 # ------------------------------------------------------------------------------------------- client, server

@@ -2,12 +2,16 @@
 
     u32 length | u8 kind | u64 input | u32 header length | header (JSON object, or nothing) | payload
 
-Big-endian; the length counts everything after itself. A payload over INLINE travels as a sealed memfd, passed
-with SCM_RIGHTS together with the first byte of its frame; the header then has "fd": true and "size". The agent
-trusts nothing here: it checks seals and sizes, reads with pread, never maps.
+Big-endian; the length counts everything after itself. A payload over INLINE travels as a sealed memory file
+(`memfd`), passed with SCM_RIGHTS together with the first byte of its frame; the header then has "fd": true and
+"size". The agent trusts nothing here: it checks seals and sizes, reads with pread, never maps.
 
 The first frame of a connection to the container's socket says who it is: HELLO (the runner) or the byte
 string `CLIENT` (a nested client: what follows, both ways, are `u32 length | wire frame`).
+
+Cancellation has a way of its own, for the runner does not read this socket while user code runs: CONFIG brings
+the end of a second socket ("alarm": true, its descriptor before the payload's). The agent writes the numbers
+of cancelled inputs into it (u64 each); their arrival raises a signal in the runner's main thread.
 """
 
 from __future__ import annotations
@@ -16,30 +20,36 @@ import json
 import struct
 from typing import Any, NamedTuple
 
+#: Where a container finds the socket, unless $SQUALL_SOCKET says otherwise.
+SOCKET = "/run/squall/agent.sock"
 #: Payloads up to this many bytes travel inside the frame.
 INLINE = 256 << 10
 #: The largest frame: an inline payload and its header, with room.
 FRAME_LIMIT = 1 << 20
 
 # agent -> runner
-CONFIG = 1  # header: see `runner.main`; payload: the serialized callable, if any
-INPUT = 2  # header: {"m": method, "g": generator, "c": credit, "call": id, "in": id}, payload: pickle of (args, kwargs)
-CANCEL = 3  # interrupt this input if it runs (InputCancellation in user code), forget it if it waits
+#: header: {"module", "qualname", "serialized", "paths", "generator", "name", "app", "function_id", "image",
+#: "cancellation": "module:class" of what a cancelled input raises, "limit": bytes of the largest payload};
+#: payload: the serialized callable, if any. Answered by READY or FAILED, also after a reconnect.
+CONFIG = 1
+INPUT = 2  # header: {"in": id, "a": attempt, "call": id, "c": credit, "t": traced}, payload: pickle of (args, kwargs)
 CREDIT = 4  # header: {"upto": n}
 STOP = 5  # finish: run exit hooks, leave
 # runner -> agent
-HELLO = 16  # header: {"python": "3.11.2", "pid": n}
+HELLO = 16  # header: {"python": "3.11.2", "held": [[number, id, attempt], ...]}, the one that runs first
 READY = 17  # the user's function is imported
-STARTED = 18  # user code begins this input
 OUTPUT = 19  # header: {} for a result, {"s": status, "type", "message", "tb", "n": yields}; payload: pickle
 YIELD = 20  # header: {"n": number}; payload: pickle
 FAILED = 21  # could not import or set up; header: {"type", "message", "tb"}; payload: the pickled exception
 
 #: The preface of a nested client's connection, instead of a frame: no frame can begin so.
 CLIENT = b"\xff\xff\xff\xffsquall-client\n"
+#: One entry of the alarm socket.
+ALARM = struct.Struct(">Q")
 
 _HEAD = struct.Struct(">IBQI")
 _FIXED = _HEAD.size - 4
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Frame(NamedTuple):
@@ -55,7 +65,7 @@ class BadFrame(Exception):
 
 def encode(kind: int, input_id: int = 0, header: dict[str, Any] | None = None, payload: bytes = b"") -> bytes:
     """One frame, whole."""
-    head = json.dumps(header, separators=(",", ":")).encode() if header else b""
+    head = _to_json(header).encode() if header else b""
     return _HEAD.pack(_FIXED + len(head) + len(payload), kind, input_id, len(head)) + head + payload
 
 
@@ -86,3 +96,24 @@ def _header(data: bytes) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise BadFrame("a header that is no JSON object")
     return header
+
+
+class Unframer:
+    """Cuts frames out of a byte stream."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._position = 0
+
+    def feed(self, data: bytes) -> None:
+        rest = self._data[self._position :]
+        self._data = rest + data if rest else data
+        self._position = 0
+
+    def next(self) -> Frame | None:
+        """The next whole frame. Raises BadFrame."""
+        found = decode(self._data, self._position)
+        if found is None:
+            return None
+        frame, self._position = found
+        return frame

@@ -1,0 +1,8 @@
+"""`python -m squall` is the command `squall`."""
+
+from __future__ import annotations
+
+from squall.cli import main
+
+if __name__ == "__main__":
+    main()

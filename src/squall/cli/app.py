@@ -1,0 +1,79 @@
+"""`squall app`: list, stop, logs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from squall.cli import output
+from squall.cli.server import server
+from squall.wire.control import AppRef, Empty, LogsFetch
+
+if TYPE_CHECKING:
+    from squall.client.api import Client
+    from squall.wire.messages import Logs
+
+
+@click.group()
+def app() -> None:
+    """Apps: list, stop, logs."""
+
+
+@app.command("list")
+@output.json_option
+def list_(as_json: bool) -> None:
+    """List apps, the newest first."""
+    with server() as client:
+        apps = client.request("app.list", Empty()).apps
+    if as_json:
+        output.echo_json(apps)
+        return
+    columns = ("App", "Name", "State", "Containers", "Version", "Created")
+    rows = [(a.id, a.name, a.state, a.containers, a.version or "-", output.when(a.created)) for a in apps]
+    output.echo_table(columns, rows, "No apps.")
+
+
+@app.command()
+@click.argument("name")
+def stop(name: str) -> None:
+    """Stop an app, by name or id: its containers end and its waiting inputs are cancelled."""
+    with server() as client:
+        client.request("app.stop", AppRef(name))
+    click.echo(f"Stopped {name}.")
+
+
+@app.command()
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-n", "--tail", default=1000, show_default=True, help="Pieces of output to begin with.")
+def logs(name: str, follow: bool, tail: int) -> None:
+    """Print what an app's containers wrote."""
+    with server() as client:
+        for _, _, fd, data, _ in client.request("logs.fetch", LogsFetch(name, tail)).text:
+            write(fd, data)
+        if follow:
+            _follow(client, name)
+
+
+def _follow(client: Client, name: str) -> None:
+    client.watch.logs = write_logs
+    client.request("logs.follow", AppRef(name))
+    threading.Event().wait()
+
+
+def write_logs(logs: Logs) -> None:
+    for item in logs.items:
+        if item.dropped:
+            write(0, b"[dropped %d lines]\n" % item.dropped)
+        write(item.fd, item.data)
+
+
+def write(fd: int, data: bytes) -> None:
+    """As the container wrote it: its stdout to ours, all else to stderr."""
+    stream = sys.stdout if fd == 1 else sys.stderr
+    stream.flush()
+    stream.buffer.write(data)
+    stream.buffer.flush()

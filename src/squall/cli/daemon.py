@@ -1,0 +1,164 @@
+"""`squall daemon`: the server and node of this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from squall import config
+from squall.cli import output
+from squall.client import daemon_record, embedded
+from squall.exception import ConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from squall.client.daemon_record import DaemonRecord
+
+LOGS = ("daemon", "server", "launcher", "node")
+
+
+def _state(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    return os.path.abspath(value) if value else config.state_dir()
+
+
+state_option: Callable[[Any], Any] = click.option(
+    "--state",
+    callback=_state,
+    metavar="DIR",
+    help="The state directory (else $SQUALL_STATE, else the default).",
+)
+
+
+@click.group()
+def daemon() -> None:
+    """Server and node of this machine: start, status, stop, logs."""
+
+
+@daemon.command()
+@click.option("--listen", default="", metavar="HOST:PORT", help="Also listen on TCP; clients need a token.")
+@click.option("--gpus", default="", metavar="TYPE:COUNT,...", help="GPUs to declare, such as H100:8.")
+@click.option("--foreground", is_flag=True, help="Stay in this terminal, until Ctrl-C.")
+@state_option
+def start(listen: str, gpus: str, foreground: bool, state: str) -> None:
+    """Start it, and keep it running also when nobody uses it."""
+    check_listen(listen)
+    check_gpus(gpus)
+    if foreground:
+        from squall.daemon.main import serve
+        from squall.daemon.options import Options
+
+        serve(Options(state=state, listen=listen, gpus=gpus))
+        return
+    running = daemon_record.read(state)
+    if running is not None and (running.listen, running.gpus, running.idle_exit) != (listen, gpus, 0.0):
+        raise ConflictError(
+            f"A daemon runs already, with other options ({_options(running)}): `squall daemon stop` first."
+        )
+    embedded.ensure(state, _arguments(listen, gpus))
+    _show(daemon_record.read(state))
+
+
+def _arguments(listen: str, gpus: str) -> list[str]:
+    return [*(["--listen", listen] if listen else []), *(["--gpus", gpus] if gpus else [])]
+
+
+@daemon.command()
+@output.json_option
+@state_option
+def status(as_json: bool, state: str) -> None:
+    """Say whether it runs. The exit status is 1 when it does not."""
+    running = daemon_record.read(state)
+    if as_json:
+        output.echo_json(running)
+    elif running is None:
+        click.echo(f"Not running (state directory: {state}).")
+    else:
+        _show(running)
+    sys.exit(0 if running is not None else 1)
+
+
+@daemon.command()
+@state_option
+def stop(state: str) -> None:
+    """End it and all that it runs; deployed apps go on when it starts again."""
+    click.echo("Stopped." if embedded.stop(state) else "Not running.")
+
+
+@daemon.command()
+@click.argument("part", type=click.Choice(LOGS), required=False)
+@click.option("-n", "--lines", default=50, show_default=True, help="Lines of each log.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@state_option
+def logs(part: str | None, lines: int, follow: bool, state: str) -> None:
+    """Print the logs: all, or of one PART."""
+    parts = (part,) if part else LOGS
+    sizes = {name: _size(daemon_record.log_path(state, name)) for name in parts}
+    for name in parts:
+        for line in daemon_record.tail(daemon_record.log_path(state, name), lines):
+            click.echo(f"{name}: {line}")
+    while follow:
+        for name in parts:
+            sizes[name] = _new_lines(name, daemon_record.log_path(state, name), sizes[name])
+        time.sleep(0.2)
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _new_lines(name: str, path: str, position: int) -> int:
+    """Print the whole lines that came since; the new position. A log that was put aside begins anew."""
+    size = _size(path)
+    if size <= position:
+        return min(position, size)
+    with open(path, "rb") as file:
+        file.seek(position)
+        whole, _, _ = file.read(size - position).rpartition(b"\n")
+    for line in whole.decode(errors="replace").splitlines():
+        click.echo(f"{name}: {line}")
+    return position + (len(whole) + 1 if whole else 0)
+
+
+def _show(running: DaemonRecord | None) -> None:
+    if running is None:
+        raise ConflictError("The daemon was stopped by somebody else meanwhile.")
+    output.echo_labels(
+        [
+            ("Daemon", f"process {running.process.pid}"),
+            ("Version", f"{running.version}, protocol {running.protocol}"),
+            ("Driver", running.driver),
+            ("Socket", running.socket),
+            ("Listens on", running.listen),
+            ("GPUs", running.gpus),
+            ("Ends when idle", f"after {running.idle_exit:g} s" if running.idle_exit else "never"),
+        ]
+    )
+    for loss in running.losses:
+        click.echo(f"Lost here: {loss}")
+
+
+def _options(running: DaemonRecord) -> str:
+    listen = f"--listen {running.listen}" if running.listen else "no --listen"
+    gpus = f"--gpus {running.gpus}" if running.gpus else "no --gpus"
+    idle = "ends when idle" if running.idle_exit else "does not end when idle"
+    return f"{listen}, {gpus}, {idle}"
+
+
+def check_listen(value: str) -> None:
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isdecimal() and 0 <= int(port) < 65536):
+        raise click.BadParameter(f"{value!r} is not HOST:PORT, such as 0.0.0.0:8400.", param_hint="--listen")
+
+
+def check_gpus(value: str) -> None:
+    for part in value.split(",") if value else ():
+        kind, _, count = part.strip().partition(":")
+        if not kind or (count and not (count.isdecimal() and int(count) > 0)):
+            raise click.BadParameter(
+                f"{part!r} is not TYPE or TYPE:COUNT, such as H100:8.", param_hint="--gpus"
+            )

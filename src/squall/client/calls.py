@@ -1,0 +1,207 @@
+"""What the client knows of one call: inputs without an outcome, events not taken yet. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from squall.client.api import Event, ServiceRefusal, YieldItem
+from squall.exception import RequestSizeError
+from squall.wire.messages import Accepted, Attach, Cancel, Credit, Inputs, Outputs, Received, Yields
+from squall.wire.values import PAYLOAD_LIMIT, ErrorInfo, InputItem, Outcome, OutputItem, Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+#: Inputs of one message: at most so many, and so many bytes of inline payload (and one input more).
+BATCH_ITEMS = 1000
+BATCH_BYTES = 1 << 20
+#: How many values of a generator the server sends before it hears of more credit.
+FIRST_CREDIT = 64
+
+
+class Target:
+    """Something that callers wait for. Listeners are called at each change, and must not block."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[], None]] = []
+
+    def changed(self) -> None:
+        for listener in tuple(self.listeners):
+            listener()
+
+
+class Indexes:
+    """A set of numbers that fills up from below, mostly in order: small however many they are."""
+
+    def __init__(self, low: int = 0) -> None:
+        self.low = low
+        self._above: set[int] = set()
+
+    def add(self, number: int) -> bool:
+        """False if it was there already."""
+        if number < self.low or number in self._above:
+            return False
+        self._above.add(number)
+        while self.low in self._above:
+            self._above.remove(self.low)
+            self.low += 1
+        return True
+
+
+class CallState(Target):
+    """One call. Methods that change it return the messages that the server must get, if any."""
+
+    def __init__(
+        self,
+        call_id: str,
+        function: str = "",
+        kind: str = "",
+        *,
+        durable: bool = False,
+        parent: str = "",
+        attach_from: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.id = call_id
+        self.function = function
+        self.kind = kind
+        self.durable = durable
+        self.parent = parent
+        self.failure: Exception | None = None
+        self.accepted_upto = 0
+        self._attached = attach_from is not None
+        self._waiting: dict[int, InputItem] = {}
+        self._sent_last = False
+        self._events: deque[Event] = deque()
+        self._seen = Indexes(attach_from or 0)
+        self._next_yield: dict[int, int] = {}
+        self._credits: dict[int, int] = {}
+        self._acks: list[int] = []
+        self._cancel: Cancel | None = None
+
+    # ------------------------------------------------------------------------------------ from the caller
+
+    def send(self, items: Sequence[InputItem], *, last: bool) -> list[object]:
+        for item in items:
+            check_size(item.payload)
+        self._waiting.update((item.index, item) for item in items)
+        self._sent_last = self._sent_last or last
+        return self._inputs(list(items))
+
+    def credit(self, index: int, upto: int) -> list[object]:
+        if upto <= self._credits.get(index, FIRST_CREDIT):
+            return []
+        self._credits[index] = upto
+        return [Credit(self.id, index, upto)]
+
+    def cancel(self, *, terminate: bool) -> list[object]:
+        self._cancel = Cancel(self.id, terminate=terminate)
+        return [self._cancel]
+
+    def ready(self) -> bool:
+        return bool(self._events) or self.failure is not None
+
+    def is_accepted(self, upto: int) -> bool:
+        return self.accepted_upto >= upto or self.failure is not None
+
+    def take(self) -> Event | None:
+        """The next event, or None. Raises the call's failure once no event is left."""
+        if not self._events:
+            if self.failure is not None:
+                raise self.failure
+            return None
+        event = self._events.popleft()
+        if isinstance(event, OutputItem):
+            self._acks.append(event.index)
+        return event
+
+    # ------------------------------------------------------------------------------------ from the server
+
+    def outputs(self, message: Outputs) -> None:
+        for item in message.items:
+            self._waiting.pop(item.index, None)
+            if self._seen.add(item.index):
+                self._events.append(item)
+            else:
+                self._acks.append(item.index)  # the server has not heard that it is here already
+
+    def yields(self, message: Yields) -> None:
+        expected = self._next_yield.get(message.index, 0)
+        if message.first > expected:
+            self.failure = ServiceRefusal(
+                "internal", f"values of a generator were lost after number {expected}"
+            )
+            return
+        for number, payload in enumerate(message.payloads[expected - message.first :], expected):
+            self._events.append(YieldItem(message.index, number, payload))
+            self._next_yield[message.index] = number + 1
+
+    def accepted(self, message: Accepted) -> None:
+        self.accepted_upto = max(self.accepted_upto, message.upto)
+        # What is on the server's disk need not be kept here.
+        for index in [i for i in self._waiting if i < message.upto]:
+            del self._waiting[index]
+
+    # ----------------------------------------------------------------------------------------- connection
+
+    def received(self) -> Received | None:
+        """The acknowledgement of what was taken since the last one."""
+        if not self._acks:
+            return None
+        acks, self._acks = self._acks, []
+        return Received(self.id, acks)
+
+    def again(self, *, new_session: bool) -> list[object]:
+        """What a server must be told after a new connection: it may have got none of it, or all."""
+        if new_session:
+            self._end_begun_generators()
+        messages: list[object] = []
+        if self._waiting or (self._sent_last and (self.durable or not new_session)):
+            messages += self._inputs(list(self._waiting.values()))
+        if self._attached or self.accepted_upto:
+            messages.append(Attach(self.id, self._seen.low))
+        messages += [Credit(self.id, index, upto) for index, upto in self._credits.items()]
+        if self._cancel is not None:
+            messages.append(self._cancel)
+        return messages
+
+    def _end_begun_generators(self) -> None:
+        """A server that forgot the session would run a generator again, and values would come twice."""
+        if self.durable or self._attached:
+            return
+        for index in [i for i in self._waiting if self._next_yield.get(i)]:
+            error = ErrorInfo("InternalFailure", "The server restarted while the generator ran.")
+            self.outputs(Outputs(self.id, [OutputItem(index, Outcome("failed", error=error))]))
+
+    def _inputs(self, items: list[InputItem]) -> list[object]:
+        batches = list(batched(items)) or [[]]
+        ends = [False] * (len(batches) - 1) + [self._sent_last]
+        return [
+            Inputs(self.id, self.function, self.kind, batch, end, self.durable, self.parent)
+            for batch, end in zip(batches, ends, strict=True)
+        ]
+
+
+def batched(items: list[InputItem]) -> Iterator[list[InputItem]]:
+    """Inputs in messages of a bounded size."""
+    batch: list[InputItem] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += len(item.payload.data)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_ITEMS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def check_size(payload: Payload) -> None:
+    """Raises RequestSizeError for an argument over the limit."""
+    size = max(payload.size, len(payload.data))
+    if size > PAYLOAD_LIMIT:
+        raise RequestSizeError(
+            f"The arguments of one call take {size / 2**20:.0f} MiB, over the limit of "
+            f"{PAYLOAD_LIMIT >> 20} MiB: split them over several calls."
+        )

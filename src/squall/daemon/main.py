@@ -1,0 +1,84 @@
+"""`python -m squall.daemon`: from the lock to the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from squall import __version__
+from squall.client import daemon_record, embedded
+from squall.client.blocking import BlockingClient
+from squall.client.connect import local
+from squall.client.core import Credentials
+from squall.daemon import host, options, privileges, programs, state
+from squall.daemon.supervisor import Supervisor
+from squall.exception import Error
+from squall.wire.control import Empty
+from squall.wire.values import PROTOCOL
+
+if TYPE_CHECKING:
+    from squall.daemon.options import Options
+
+
+def main(arguments: list[str]) -> int:
+    """The exit status. What goes wrong is one line on stderr."""
+    given = options.parse(arguments)
+    if given.detach and os.fork():
+        os._exit(0)  # the caller waits for this process; init takes care of the one that goes on
+    try:
+        serve(given)
+    except Error as error:
+        print(f"squall: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def serve(given: Options) -> None:
+    """Raises squall.exception.Error."""
+    descriptor = state.lock(given.state) if given.lock < 0 else given.lock
+    os.set_inheritable(descriptor, False)
+    host.settle()
+    identity, loss = privileges.choose()
+    state.prepare(given.state, identity)
+    state.clear(given.state)
+    driver, losses = _driver()
+    _record(given, driver, [*losses, *([loss] if loss else [])])
+    planned = programs.plan(given, driver, identity, _environ(given))
+    Supervisor(given.state, planned, given.idle_exit, lambda: busy(given.state)).run()
+
+
+def _environ(given: Options) -> dict[str, str]:
+    environ = embedded.environment(os.environ)
+    if given.server and (token := os.environ.get("SQUALL_TOKEN")):
+        environ["SQUALL_TOKEN"] = token
+    return environ
+
+
+def _driver() -> tuple[str, list[str]]:
+    from squall.runtime.probe import choose
+
+    name, losses = choose(os.environ.get("SQUALL_DRIVER"))
+    return name, list(losses)
+
+
+def _record(given: Options, driver: str, losses: list[str]) -> None:
+    own = daemon_record.Process("daemon", os.getpid(), daemon_record.start_time(os.getpid()))
+    socket = "" if given.server else embedded.socket_path(given.state)
+    record = daemon_record.DaemonRecord(
+        own, PROTOCOL, __version__, driver, socket, losses, given.listen, given.gpus, given.idle_exit
+    )
+    daemon_record.write(given.state, record)
+
+
+def busy(directory: str) -> bool:
+    """Whether somebody needs the server: apps, containers, inputs, sessions besides this one."""
+    client = BlockingClient(local(directory, start=False), Credentials())
+    try:
+        client.open()
+        status = client.request("status", Empty())
+    except Error:
+        return False  # a server that does not answer serves nobody
+    finally:
+        client.close()
+    return bool(status.apps or status.containers or status.waiting_inputs or status.sessions > 1)

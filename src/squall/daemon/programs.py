@@ -1,0 +1,81 @@
+"""The command lines of server, launcher and agent."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from squall.client import daemon_record, embedded
+from squall.daemon import host
+from squall.daemon.child import Program
+
+if TYPE_CHECKING:
+    from squall.daemon.options import Options
+    from squall.daemon.privileges import Identity
+
+#: The agent ends its containers before it goes.
+_AGENT_PATIENCE_S = 5.0
+
+
+def plan(options: Options, driver: str, identity: Identity | None, environ: dict[str, str]) -> list[Program]:
+    """What to start, in this order."""
+    environ = {**environ, **host.pip_settings(environ)}
+    programs = []
+    if driver == "namespaces":
+        programs.append(_launcher(options, identity, environ))
+    if not options.server:
+        programs.append(_server(options, identity, environ))
+    return [*programs, _agent(options, driver, identity, environ)]
+
+
+def _launcher(options: Options, identity: Identity | None, environ: dict[str, str]) -> Program:
+    folder = os.path.join(options.state, "launcher")
+    node = os.path.join(options.state, "node")
+    owner = identity.uid if identity else os.geteuid()
+    command = ["--state", folder, "--socket", _launcher_socket(options), "--owner-uid", str(owner)]
+    command += ["--writable", node]
+    for path in host.shown_directories(environ):
+        command += ["--readable", path]
+    arguments = _python("squall.runtime.launcher", command)
+    # It speaks to one agent at a time, so there must be no knocking on its socket.
+    return Program(
+        "launcher",
+        arguments,
+        _log(options, "launcher"),
+        environ,
+        socket=_launcher_socket(options),
+        knock=False,
+    )
+
+
+def _server(options: Options, identity: Identity | None, environ: dict[str, str]) -> Program:
+    socket = embedded.socket_path(options.state)
+    command = ["--state", os.path.join(options.state, "server"), "--socket", socket]
+    if options.listen:
+        command += ["--listen", options.listen]
+    arguments = _python("squall.server", command)
+    return Program("server", arguments, _log(options, "server"), environ, identity, socket)
+
+
+def _agent(options: Options, driver: str, identity: Identity | None, environ: dict[str, str]) -> Program:
+    server = options.server or f"unix:{embedded.socket_path(options.state)}"
+    command = ["--state", os.path.join(options.state, "node"), "--server", server, "--driver", driver]
+    if driver == "namespaces":
+        command += ["--launcher", _launcher_socket(options)]
+    if options.gpus:
+        command += ["--gpus", options.gpus]
+    arguments = _python("squall.node", command)
+    return Program("node", arguments, _log(options, "node"), environ, identity, patience=_AGENT_PATIENCE_S)
+
+
+def _launcher_socket(options: Options) -> str:
+    return os.path.join(options.state, "launcher.sock")
+
+
+def _log(options: Options, name: str) -> str:
+    return daemon_record.log_path(options.state, name)
+
+
+def _python(module: str, arguments: list[str]) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *arguments)

@@ -1,0 +1,103 @@
+"""The state directory: who owns which part of it, and what may not be there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from squall.client import daemon_record
+from squall.exception import ConflictError, InvalidError
+
+if TYPE_CHECKING:
+    from squall.daemon.privileges import Identity
+
+#: File systems on which neither SQLite nor locks can be trusted.
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "fuse.sshfs", "glusterfs"})
+#: A log larger than this is put aside at the start (bytes).
+LOG_LIMIT = 10 << 20
+#: How long what an earlier daemon left may take to die of SIGKILL (seconds).
+_DEATH_S = 10.0
+
+
+def prepare(state: str, identity: Identity | None) -> None:
+    """Make the directories, each for the one who works there. Raises InvalidError."""
+    kind = file_system(state)
+    if kind in NETWORK:
+        raise InvalidError(
+            f"The state directory {state} is on a network file system ({kind}): set SQUALL_STATE."
+        )
+    try:
+        if os.geteuid() == 0:
+            os.chmod(state, 0o711)  # noqa: S103 - server and agent pass through it
+        for name, owner in (("logs", None), ("launcher", None), ("server", identity), ("node", identity)):
+            _make(os.path.join(state, name), owner)
+        for name in ("server", "launcher", "node"):
+            _rotate(daemon_record.log_path(state, name))
+    except OSError as error:
+        raise InvalidError(f"Cannot use the state directory {state}: {error.strerror}.") from None
+
+
+def _make(path: str, owner: Identity | None) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    uid, gid = (owner.uid, owner.gid) if owner else (os.geteuid(), os.getegid())
+    before = os.stat(path)
+    if before.st_uid != uid:
+        _give(path, before.st_uid, uid, gid)
+
+
+def _give(top: str, old: int, uid: int, gid: int) -> None:
+    """All that the earlier owner had there, and nothing else: layers belong to root whoever made them."""
+    for base, folders, files in os.walk(top):
+        for path in (base, *(os.path.join(base, name) for name in (*folders, *files))):
+            if os.lstat(path).st_uid == old and (old != 0 or not path.startswith(f"{top}/layers/")):
+                os.chown(path, uid, gid, follow_symlinks=False)
+
+
+def _rotate(path: str) -> None:
+    if os.path.exists(path) and os.path.getsize(path) > LOG_LIMIT:
+        os.replace(path, f"{path}.1")
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that holds a path; empty where it cannot be told."""
+    path = os.path.realpath(path)
+    best, kind = "", ""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        target = left.split()[4].encode().decode("unicode_escape")
+        inside = path == target or path.startswith(target.rstrip("/") + "/")
+        if inside and len(target) >= len(best):
+            best, kind = target, right.split()[0]
+    return kind
+
+
+def lock(state: str) -> int:
+    """Take the lock of the state directory for as long as this process lives. Raises ConflictError."""
+    from squall.client import embedded
+
+    os.makedirs(state, mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
+    descriptor = embedded.lock(state)
+    if descriptor is None:
+        record = daemon_record.read(state)
+        who = f"process {record.process.pid}" if record else "another process"
+        raise ConflictError(
+            f"A daemon runs with the state {state} already ({who}): stop it with `squall daemon stop`."
+        )
+    return descriptor
+
+
+def clear(state: str) -> None:
+    """Kill what an earlier daemon started and left: not by a request, so that containers go on."""
+    left = daemon_record.read_children(state)
+    for process in left:
+        process.signal(signal.SIGKILL)
+    deadline = time.monotonic() + _DEATH_S
+    while any(p.alive() for p in left) and time.monotonic() < deadline:
+        time.sleep(0.01)

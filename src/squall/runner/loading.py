@@ -1,0 +1,103 @@
+"""Finds the user's function: by module and name in the mounted source, or in the cloudpickle that came along."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class LoadError(Exception):
+    """The function cannot be had; the message is one line for its author."""
+
+    def __init__(self, kind: str, message: str, cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.cause = cause
+
+
+def function(config: Mapping[str, Any], serialized: bytes | memoryview) -> Callable[..., Any]:
+    """The raw function of a CONFIG frame. Raises LoadError."""
+    add_paths(config["paths"])
+    if config.get("serialized"):
+        return _raw(_unpickled(config, serialized))
+    found = _imported(config)
+    for name in config["qualname"].split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise LoadError(
+                "NotFoundError",
+                f"the module {config['module']} has no {config['qualname']}: it must be defined at the top level, "
+                "or use serialized=True",
+            ) from None
+    return _raw(found)
+
+
+def add_paths(paths: list[str]) -> None:
+    """Source comes first, in order."""
+    new = [p for p in paths if p not in sys.path]
+    sys.path[:0] = new
+
+
+def cancellation(name: str, fallback: type[BaseException]) -> type[BaseException]:
+    """The exception class at "module:class"; the fallback where the container does not have it."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError):
+        return fallback
+    return found if isinstance(found, type) and issubclass(found, BaseException) else fallback
+
+
+def _imported(config: Mapping[str, Any]) -> Any:
+    """The user's module; it is `__main__` too, so that what a script pickled resolves."""
+    try:
+        module = importlib.import_module(config["module"])
+    except ModuleNotFoundError as error:
+        raise _missing(config, error) from error
+    except BaseException as error:
+        what = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
+        raise LoadError(type(error).__name__, f"importing {config['module']} failed: {what}", error) from error
+    sys.modules["__main__"] = module
+    return module
+
+
+def _unpickled(config: Mapping[str, Any], serialized: bytes | memoryview) -> Any:
+    try:
+        return pickle.loads(serialized)
+    except ModuleNotFoundError as error:
+        raise _missing(config, error) from error
+    except BaseException as error:
+        raise LoadError(
+            "DeserializationError",
+            f"the serialized function {config['name']} does not load under Python {sys.version.split()[0]}: {error}",
+            error,
+        ) from error
+
+
+def _missing(config: Mapping[str, Any], error: ModuleNotFoundError) -> LoadError:
+    name = error.name or str(error)
+    source = config["module"] if not config.get("serialized") else f"the function {config['name']}"
+    image = config.get("image") or os.environ.get("SQUALL_IMAGE_ID", "")
+    if name.split(".")[0] == config["module"].split(".")[0] and not config.get("serialized"):
+        message = f"no module named {name} in the container: was its source sent? (searched {config['paths']})"
+        return LoadError("ModuleNotFoundError", message, error)
+    message = (
+        f"{source} imports {name}, which the image {image} does not have: "
+        f'add .pip_install("{name.split(".")[0]}") or .add_local_python_source("{name.split(".")[0]}") to it'
+    )
+    return LoadError("ModuleNotFoundError", message, error)
+
+
+def _raw(found: Any) -> Callable[..., Any]:
+    """What the decorator wrapped."""
+    raw = getattr(found, "raw_f", found)
+    if not callable(raw):
+        raise LoadError("InvalidError", f"{found!r} is not a function")
+    return raw  # type: ignore[no-any-return]

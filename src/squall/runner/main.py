@@ -1,0 +1,183 @@
+"""The program in a container: connects to the agent, loads the user's function, runs inputs one after another."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from squall.runner import context, loading, protocol, results
+from squall.runner.calls import Executor
+from squall.runner.cancellation import Cancellation, Interrupts
+from squall.runner.channel import AgentGoneError, Channel
+from squall.runner.results import Answer
+
+if TYPE_CHECKING:
+    from squall.runner.protocol import Frame
+
+
+class Held(NamedTuple):
+    """An input in this container: its frame, its payload out of any memory file."""
+
+    frame: Frame
+    payload: bytes | memoryview
+
+    @property
+    def number(self) -> int:
+        return self.frame.input
+
+
+class Runner:
+    """Everything in the main thread: frames are read while no user code runs, or a generator waits."""
+
+    def __init__(self, channel: Channel) -> None:
+        channel.on_connect = self._hello
+        self._channel = channel
+        self._interrupts = Interrupts()
+        self._executor: Executor | None = None
+        self._waiting: deque[Held] = deque()
+        self._current: Held | None = None
+        self._credit = 0
+        self._stopping = False
+        self._failed = False
+        self._pid = os.getpid()
+
+    def run(self) -> int:
+        """Until the agent says stop; the exit code. Raises AgentGoneError."""
+        self._channel.connect()
+        while not self._failed:
+            while self._waiting:
+                self._run_input(self._waiting.popleft())
+            if self._stopping:
+                break
+            self._handle(self._channel.receive())
+        if self._executor is not None:
+            self._executor.close()
+        return int(self._failed)
+
+    # -- of generators (calls.Stream)
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def ready(self, number: int) -> bool:
+        if number >= self._credit:
+            for frame in self._channel.received():
+                self._handle(frame)
+        return number < self._credit
+
+    def wait(self) -> None:
+        self._channel.wait()
+
+    def send(self, number: int, data: bytes) -> None:
+        assert self._current is not None
+        self._channel.send(protocol.YIELD, self._current.number, {"n": number}, data)
+
+    # -- frames
+
+    def _hello(self) -> bytes:
+        held = [*([self._current] if self._current else []), *self._waiting]
+        listed = [[h.number, h.frame.header.get("in", ""), h.frame.header.get("a", 0)] for h in held]
+        return protocol.encode(protocol.HELLO, 0, {"python": sys.version.split()[0], "held": listed})
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.kind == protocol.INPUT:
+            self._waiting.append(Held(frame, self._channel.payload(frame)))
+        elif frame.kind == protocol.CREDIT:
+            if self._current is not None and frame.input == self._current.number:
+                self._credit = max(self._credit, frame.header["upto"])
+        elif frame.kind == protocol.CONFIG:
+            self._configure(frame)
+        elif frame.kind == protocol.STOP:
+            self._stopping = True
+
+    def _configure(self, frame: Frame) -> None:
+        if frame.header.get("alarm"):
+            self._interrupts.listen(self._channel.descriptor())
+        payload = self._channel.payload(frame)
+        try:
+            if self._executor is None:
+                self._executor = self._load(frame, payload)
+        except loading.LoadError as error:
+            self._fail(error)
+        else:
+            self._channel.send(protocol.READY)
+
+    def _load(self, frame: Frame, payload: bytes | memoryview) -> Executor:
+        config = frame.header
+        function = loading.function(config, payload)
+        self._interrupts.exception = loading.cancellation(config["cancellation"], Cancellation)
+        return Executor(function, config["name"], config["limit"], self._interrupts)
+
+    def _fail(self, error: loading.LoadError) -> None:
+        self._failed = True
+        cause = error.cause
+        header = results.told(cause) if cause is not None else {"tb": ""}
+        payload = results.of_exception(cause).payload if cause is not None else b""
+        if cause is None or isinstance(cause, ModuleNotFoundError):
+            print(error, file=sys.stderr)
+        else:
+            print(header["tb"], end="", file=sys.stderr)
+        _flush()
+        self._channel.send(protocol.FAILED, 0, {**header, "type": error.kind, "message": str(error)}, payload)
+
+    # -- inputs
+
+    def _run_input(self, held: Held) -> None:
+        self._current = held
+        header = held.frame.header
+        self._credit = header.get("c", 0)
+        began = time.monotonic()
+        answer = self._answer(held)
+        if os.getpid() != self._pid:  # user code forked, and the child came back out of it
+            os._exit(0)
+        _flush()
+        if header.get("t"):
+            answer.header.update(t0=began, t1=time.monotonic())
+        self._channel.send(protocol.OUTPUT, held.number, answer.header, answer.payload)
+        self._current = None
+
+    def _answer(self, held: Held) -> Answer:
+        assert self._executor is not None
+        self._interrupts.begin(held.number)
+        if self._interrupts.cancelled(held.number):
+            self._interrupts.end()
+            return Answer({"s": "cancelled"})
+        header = held.frame.header
+        context.input_id, context.call_id = header.get("in", ""), header.get("call", "")
+        try:
+            return self._executor.run(held.payload, self if "c" in header else None)
+        finally:
+            self._interrupts.end()
+            context.input_id = context.call_id = ""
+
+
+def _flush() -> None:
+    """What was printed leaves before the result does. User code may have closed or replaced the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+
+
+def _prepare_streams() -> None:
+    """Whole lines at once, and no print ever fails over an encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    with suppress(Exception):
+        faulthandler.enable()
+
+
+def main() -> int:
+    """Run until the agent says stop; the exit code of the process."""
+    _prepare_streams()
+    channel = Channel(os.environ.get("SQUALL_SOCKET", protocol.SOCKET))
+    try:
+        return Runner(channel).run()
+    except AgentGoneError as error:
+        print(error, file=sys.stderr)
+        return 1

@@ -1,0 +1,136 @@
+"""Results and exceptions of user code to the bytes and headers that go home."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_PROTOCOL = 5
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: What is told of a message or a traceback, in characters.
+_TEXT_LIMIT = 64 << 10
+
+
+class Answer(NamedTuple):
+    """Header and payload of an OUTPUT or FAILED frame."""
+
+    header: dict[str, Any]
+    payload: bytes = b""
+
+
+def dump(value: object) -> bytes:
+    """The pickle of a value; cloudpickle does what plain pickle cannot, where it is there."""
+    try:
+        return pickle.dumps(value, _PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        cloudpickle = _cloudpickle()
+        if cloudpickle is None:
+            raise
+        return cloudpickle.dumps(value, _PROTOCOL)  # type: ignore[no-any-return]
+
+
+def of_exception(error: BaseException) -> Answer:
+    """An exception of user code: as an object where it survives pickling, and told in words."""
+    header = {"s": "exception", **told(error)}
+    return Answer(header, _dump_exception(error))
+
+
+def failed(kind: str, message: str) -> Answer:
+    """What the platform must say itself; `kind` is a name in squall.exception."""
+    return Answer({"s": "failed", "type": kind, "message": message[:_TEXT_LIMIT]})
+
+
+def told(error: BaseException) -> dict[str, Any]:
+    """Type, message and traceback, without the frames that are ours."""
+    error.__traceback__ = _users_frames(error.__traceback__)
+    return {
+        "type": type(error).__name__,
+        "message": _text(error)[:_TEXT_LIMIT],
+        "tb": _traceback(error)[-_TEXT_LIMIT:],
+    }
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<its __str__ failed>"
+
+
+def _traceback(error: BaseException) -> str:
+    import traceback
+
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:
+        return f"{type(error).__name__}: {_text(error)}\n"
+
+
+def _users_frames(traceback: TracebackType | None) -> TracebackType | None:
+    while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith((_HERE, "<frozen importlib")) or filename.endswith(
+        ("/importlib/__init__.py", "/asyncio/runners.py", "/asyncio/base_events.py")
+    )
+
+
+def _dump_exception(error: BaseException) -> bytes:
+    """Empty where it cannot be pickled, or not be unpickled again."""
+    for keep_causes in (True, False):
+        try:
+            data = _pickled(error, keep_causes=keep_causes)
+            if type(pickle.loads(data)) is type(error):
+                return data
+        except BaseException:
+            continue
+    return b""
+
+
+def _pickled(error: BaseException, *, keep_causes: bool) -> bytes:
+    import io
+
+    cloudpickle = _cloudpickle()
+    base: Any = pickle.Pickler if cloudpickle is None else cloudpickle.Pickler
+
+    class ExceptionPickler(base):  # type: ignore[misc]
+        def reducer_override(self, obj: object) -> Any:
+            if keep_causes and isinstance(obj, BaseException):
+                return _with_causes(obj)
+            return NotImplemented if cloudpickle is None else super().reducer_override(obj)
+
+    buffer = io.BytesIO()
+    ExceptionPickler(buffer, _PROTOCOL).dump(error)
+    return buffer.getvalue()
+
+
+def _with_causes(error: BaseException) -> Any:
+    """As the exception reduces itself, with cause and context in its state: BaseException.__setstate__ sets
+    every key as an attribute."""
+    reduced = error.__reduce_ex__(_PROTOCOL)
+    links = {
+        "__cause__": error.__cause__,
+        "__context__": error.__context__,
+        "__suppress_context__": error.__suppress_context__,
+    }
+    if not isinstance(reduced, tuple) or not any(links.values()):
+        return reduced
+    state = reduced[2] if len(reduced) > 2 else None
+    if state is not None and not isinstance(state, dict):
+        return reduced
+    return (*reduced[:2], {**(state or {}), **links}, *reduced[3:])
+
+
+def _cloudpickle() -> Any:
+    try:
+        return importlib.import_module("cloudpickle")
+    except ImportError:
+        return None

@@ -1,0 +1,63 @@
+"""What the launcher is started with: where it keeps things, whom it obeys, what it may show to containers."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Forces what older kernels need, in tests: names separated by commas.
+FORCE_FALLBACK = "SQUALL_FORCE_FALLBACK"
+
+DEFAULT_UID_FIRST = 1_000_000
+DEFAULT_UID_LAST = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Config:
+    """`state` is the launcher's alone; `socket` is where the agent of user `owner_uid` finds it."""
+
+    state: Path
+    socket: Path
+    owner_uid: int
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+    uid_first: int = DEFAULT_UID_FIRST
+    uid_last: int = DEFAULT_UID_LAST
+    memory_mib: int = 0
+    addresses: str | None = None
+    refuse: tuple[str, ...] = ()
+    no_network: bool = False
+
+    @property
+    def key(self) -> str:
+        """Short and stable for a state directory: names the cgroups and links of this launcher."""
+        return hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:8]
+
+
+def parse(arguments: list[str]) -> Config:
+    parser = argparse.ArgumentParser(prog="squall.runtime.launcher", description=__doc__)
+    parser.add_argument("--state", type=Path, required=True, help="directory of the launcher alone")
+    parser.add_argument("--socket", type=Path, required=True, help="where the agent connects")
+    parser.add_argument("--owner-uid", type=int, required=True, help="the agent's uid")
+    parser.add_argument("--readable", action="append", default=[], help="a directory containers may be shown")
+    parser.add_argument("--writable", action="append", default=[], help="one they may also write to")
+    parser.add_argument("--uid-first", type=int, default=DEFAULT_UID_FIRST)
+    parser.add_argument("--uid-last", type=int, default=DEFAULT_UID_LAST)
+    parser.add_argument("--memory-mib", type=int, default=total_memory_mib(), help="what the node has")
+    parser.add_argument("--addresses", help="IPv4 network that containers get addresses from")
+    parser.add_argument("--refuse", action="append", default=[], help="a network containers may not reach")
+    parser.add_argument("--no-network", action="store_true", help="containers have their loopback only")
+    given = parser.parse_args(arguments)
+    lists = {name: tuple(getattr(given, name)) for name in ("readable", "writable", "refuse")}
+    return Config(**{**vars(given), **lists})
+
+
+def total_memory_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1024 * 1024)
+
+
+def forced_fallbacks() -> frozenset[str]:
+    return frozenset(name for name in os.environ.get(FORCE_FALLBACK, "").split(",") if name)

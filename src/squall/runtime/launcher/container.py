@@ -1,0 +1,252 @@
+"""One container in the launcher's hands: how it is put together, and how it ends.
+
+Starting is asynchronous where a tenant could slow it down: the launcher composes, places and lets go; the
+container's init builds the inside and reports by a socket of its own, whose end (and pidfd) the loop watches.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from squall.runtime.cgroups import Cgroup, CgroupError, Cgroups, oom_score_adj
+from squall.runtime.launcher import messages, trees
+from squall.runtime.launcher.skeleton import Plan
+from squall.runtime.launcher.sources import SourceError, Sources
+from squall.runtime.launcher.workspaces import Workspace, WorkspaceError
+from squall.runtime.linux import processes
+from squall.runtime.network import Lease, NetworkError, NetworkPool, resolv_conf
+from squall.runtime.spec import ExitStatus, Usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from squall.runtime.launcher.sweeper import Sweeper
+    from squall.runtime.spec import ContainerSpec
+
+#: From the request to the program's start. Only a file system that hangs takes so long.
+START_TIMEOUT_S = 60.0
+#: How long a killed init may take before the launcher stops waiting for it.
+KILL_TIMEOUT_S = 10.0
+
+
+class LaunchError(Exception):
+    """A container cannot be started; the message is one line for a user."""
+
+
+@dataclass
+class Host:
+    """What containers are made with on this machine."""
+
+    trees: trees.Trees
+    sources: Sources
+    sweeper: Sweeper
+    scratch: Path
+    cgroups: Cgroups | None
+    network: NetworkPool | None
+    network_reason: str
+    memory_mib: int
+
+
+class Container:
+    """From `start` to `finish`. The loop watches `control` and `init`."""
+
+    def __init__(self, host: Host, workspace: Workspace, spec: ContainerSpec) -> None:
+        self.spec = spec
+        self.by_us = False
+        self.started = False
+        self.error: str | None = None
+        self.deadline = time.monotonic() + START_TIMEOUT_S
+        self.pid = -1
+        self.init = -1
+        self.main = -1
+        self.outputs: list[int] = []
+        self.control, self._inits_end = messages.pair()
+        self.control.setblocking(False)  # noqa: FBT003
+        self._host = host
+        self._workspace = workspace
+        self._status: int | None = None
+        self._cgroup: Cgroup | None = None
+        self._lease: Lease | None = None
+
+    def start(self) -> None:
+        """Raises `LaunchError`; nothing is left behind then."""
+        self._workspace.enter(self.spec.id)
+        try:
+            self._start()
+        except (OSError, ValueError) as error:
+            self.finish()
+            raise LaunchError(self.error or f"cannot start a container: {error}") from None
+        except (trees.TreeError, SourceError, WorkspaceError, CgroupError, NetworkError, LaunchError) as error:
+            self.finish()
+            raise LaunchError(self.error or str(error)) from None
+
+    def read_control(self) -> bool:
+        """Take in what the init reports. False when it will report no more."""
+        try:
+            while True:
+                message, descriptors = messages.receive(self.control)
+                if "started" in message:
+                    self.started, self.main = True, descriptors[0]
+                    self.pid = processes.pid_of(self.main)
+                self.error = message.get("error", self.error)
+                self._status = message.get("status", self._status)
+        except BlockingIOError:
+            return True
+        except (OSError, ValueError):
+            return False
+
+    def kill(self, number: int) -> None:
+        """Signal the program; with SIGKILL, end everything."""
+        self.by_us = self.by_us or number in (signal.SIGKILL, signal.SIGTERM)
+        if number == signal.SIGKILL:
+            processes.send_signal(self.init, number)
+            if self._cgroup is not None:
+                self._cgroup.kill()
+        elif self.main >= 0:
+            processes.send_signal(self.main, number)
+
+    def usage(self) -> Usage:
+        return self._cgroup.usage() if self._cgroup is not None else Usage()
+
+    def finish(self) -> ExitStatus:
+        """After the init's end: take stock, and give back all but the output pipes."""
+        if self.init >= 0:
+            processes.send_signal(self.init, signal.SIGKILL)
+            processes.wait_ended(self.init, KILL_TIMEOUT_S)
+            self.read_control()
+        status = self._exit_status()
+        self._release()
+        return status
+
+    def close_outputs(self) -> None:
+        messages.close_all(self.outputs)
+        self.outputs = []
+
+    def _start(self) -> None:
+        root, sources = -1, []
+        writers: list[int] = []
+        try:
+            self._make_scratch()
+            root = self._host.trees.root(self.spec, self._workspace.userns, self._host.scratch / self.spec.id)
+            for mount in self.spec.mounts:
+                sources.append(self._host.trees.mount(mount, self._workspace.userns))
+            if self.spec.network == "egress":
+                self._lease = self._network().acquire(self.spec.workspace, self._workspace.make_network)
+            targets = tuple((m.target, d) for m, (_, d) in zip(self.spec.mounts, sources, strict=True))
+            plan = Plan(self.spec.hostname, targets, self._etc_files(), network=self._lease is None)
+            self._make_skeleton(plan, root, [fd for fd, _ in sources])
+            self._place()
+            writers = self._make_pipes()
+            program = {"argv": self.spec.argv, "env": self.spec.env, "cwd": self.spec.cwd}
+            messages.send(self.control, program, writers)
+        finally:
+            messages.close_all([fd for fd in (root, *writers) if fd >= 0])
+            messages.close_all([fd for fd, _ in sources])
+            self._inits_end.close()
+
+    def _make_skeleton(self, plan: Plan, root: int, sources: list[int]) -> None:
+        network = [] if self._lease is None else [self._lease.fd]
+        descriptors = [self._inits_end.fileno(), root, *network, *sources]
+        self.init = self._workspace.call({"op": "skeleton", "plan": plan.to_json()}, descriptors)
+
+    def _place(self) -> None:
+        """Put the init, and so all that will come of it, in the container's group before it may run anything."""
+        pid = processes.pid_of(self.init)
+        if pid < 0:
+            raise LaunchError("the container's init died; see the launcher's log")
+        if self._host.cgroups is not None:
+            resources = self.spec.resources
+            self._cgroup = self._host.cgroups.create(self.spec.id, resources, self._host.memory_mib)
+            self._cgroup.add(pid)
+            score = oom_score_adj(resources, self._host.memory_mib)
+            with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+                file.write(str(score))
+
+    def _make_scratch(self) -> None:
+        if self.spec.upper is not None:
+            return
+        scratch = self._host.scratch / self.spec.id
+        scratch.mkdir(mode=0o755)
+        for name in ("upper", "work"):
+            (scratch / name).mkdir(mode=0o755)
+        os.chown(scratch / "upper", self.spec.uid_base, self.spec.uid_base)
+
+    def _make_pipes(self) -> list[int]:
+        """The program's stdout and stderr. They are its user's, so that it may open /dev/stdout."""
+        writers = []
+        for _ in range(2):
+            reader, writer = os.pipe()
+            self.outputs.append(reader)
+            writers.append(writer)
+            os.fchown(writer, self.spec.uid_base, self.spec.uid_base)
+        return writers
+
+    def _network(self) -> NetworkPool:
+        if self._host.network is None:
+            raise LaunchError(f"no network for containers on this host: {self._host.network_reason}")
+        return self._host.network
+
+    def _etc_files(self) -> dict[str, str]:
+        name = self.spec.hostname
+        address = self._lease.address if self._lease else "127.0.1.1"
+        hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{name}\n"
+        return {"resolv.conf": resolv_conf() if self._lease else "", "hosts": hosts, "hostname": f"{name}\n"}
+
+    def _exit_status(self) -> ExitStatus:
+        status = signal.SIGKILL if self._status is None else self._status
+        code = os.waitstatus_to_exitcode(status)
+        ended = ExitStatus(code=code) if code >= 0 else ExitStatus(signal=-code)
+        if self._cgroup is None:
+            return replace(ended, by_us=self.by_us)
+        return replace(
+            ended,
+            by_us=self.by_us,
+            oom=self._cgroup.oom_killed(),
+            pids_hit=self._cgroup.pids_hit(),
+            usage=self._cgroup.usage(),
+        )
+
+    def _release(self) -> None:
+        self.control.close()
+        messages.close_all([fd for fd in (self.init, self.main) if fd >= 0])
+        self.init = self.main = -1
+        if self._cgroup is not None:
+            self._cgroup.remove()
+            self._cgroup = None
+        if self._lease is not None and self._host.network is not None:
+            self._host.network.release(self._lease)
+            self._lease = None
+        self._sweep()
+        self._workspace.leave(self.spec.id)
+        if not self.started:
+            self.close_outputs()
+
+    def _sweep(self) -> None:
+        upper = self.spec.upper
+        if upper is None:
+            directory = os.open(self._host.scratch, os.O_PATH | os.O_CLOEXEC)
+            name = f".{self.spec.id}-{time.monotonic_ns()}"  # out of the way of another one of that id
+            with suppress(FileNotFoundError):
+                os.rename(self.spec.id, name, src_dir_fd=directory, dst_dir_fd=directory)
+        else:
+            try:
+                directory = self._host.sources.open(os.path.dirname(upper.rstrip("/")), writable=True)
+            except SourceError:
+                return  # the agent has removed the build already
+            name = trees.work_name(self.spec.id)
+        self._host.sweeper.remove(directory, name)
+        os.close(directory)
+
+
+def status_to_json(status: ExitStatus) -> dict[str, Any]:
+    return asdict(status)
+
+
+def status_from_json(data: dict[str, Any]) -> ExitStatus:
+    return ExitStatus(**{**data, "usage": Usage(**data["usage"])})

@@ -1,0 +1,429 @@
+"""Calls: their inputs on the way in, cancellation, and what sessions that come and go are owed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from squall.scheduling.model import InputsArrived, InputsCancelled
+from squall.server import outcomes
+from squall.server.model import Call
+from squall.server.names import Refusal, check_blob, check_call
+from squall.store.base import CallRecord, InputRecord, NotFound, StoreError
+from squall.wire import codec
+from squall.wire.messages import Accepted, CallFailed, Notice, Outputs, Yields
+from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, OutputItem
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
+    from squall.server.calltable import CallTable
+    from squall.server.catalog import Catalog
+    from squall.server.clock import Clock
+    from squall.server.dispatch import Dispatcher
+    from squall.server.model import Function, Input
+    from squall.server.outputs import OutputRouter
+    from squall.server.recovery import HoldingPen
+    from squall.server.session import Session
+    from squall.server.settings import Settings
+    from squall.server.tasks import Strands
+    from squall.store.base import Blobs, Store
+    from squall.wire.messages import Attach, Cancel, Credit, Inputs, Received
+    from squall.wire.values import InputItem
+
+KINDS = ("unary", "map", "generator")
+#: Inputs of one call.
+MAX_INDEX = 10_000_000
+
+
+class Calls:
+    """What clients say about calls. Everything about one call happens in the order in which it was said."""
+
+    def __init__(
+        self,
+        table: CallTable,
+        router: OutputRouter,
+        catalog: Catalog,
+        pen: HoldingPen,
+        dispatcher: Dispatcher,
+        store: Store,
+        blobs: Blobs,
+        strands: Strands,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._table = table
+        self._router = router
+        self._catalog = catalog
+        self._pen = pen
+        self._dispatcher = dispatcher
+        self._store = store
+        self._blobs = blobs
+        self._strands = strands
+        self._clock = clock
+        self._settings = settings
+        router.cancel_children = self._cancel_children
+
+    # ---------------------------------------------------------------------------------------------- inputs
+
+    def inputs(self, session: Session, message: Inputs) -> None:
+        if message.call in session.refused:
+            session.send(session.refused[message.call])
+            return
+        for item in message.items:
+            if item.trace is not None:
+                item.trace.append(("server.received", self._clock.now()))
+        self._strands.run(message.call, lambda: self._inputs(session, message))
+
+    def _inputs(self, session: Session, message: Inputs) -> Coroutine[Any, Any, None] | None:
+        try:
+            _check(message)
+            call = self._known(session, message.call)
+            function = call.function if call else self._catalog.ready(session, message.function)
+            if message.durable or function is None or any(i.payload.blob for i in message.items):
+                return self._take_slowly(session, message)
+            self._take(session, message, call or self._open(session, message, function))
+        except Refusal as refusal:
+            self._refuse(session, message.call, refusal)
+        return None
+
+    async def _take_slowly(self, session: Session, message: Inputs) -> None:
+        """What needs the store: functions not used before, durable calls, payloads in blobs."""
+        try:
+            call = self._known(session, message.call)
+            if call is None and message.durable:
+                call = await self._revive(session, message.call)
+            if call is None:
+                function = await self._catalog.find(session, message.function)
+                call = self._open(session, message, function)
+            await self._check_blobs(session, message.items)
+            if message.durable:
+                await self._write(session, message, call)
+            self._take(session, message, call)
+            if message.durable:
+                session.send(Accepted(call.id, call.seen.low))
+        except Refusal as refusal:
+            self._refuse(session, message.call, refusal)
+        except StoreError as error:
+            self._refuse(session, message.call, Refusal("unavailable", str(error)))
+
+    def _known(self, session: Session, call_id: str) -> Call | None:
+        call = self._table.calls.get(call_id)
+        if call is not None and not _reaches(session, call):
+            raise Refusal("not_found", f"no call {call_id}")
+        return call
+
+    def _open(self, session: Session, message: Inputs, function: Function) -> Call:
+        generator = message.kind == "generator"
+        if generator != function.spec.is_generator:
+            what = "a generator: call remote_gen" if function.spec.is_generator else "no generator: call remote"
+            raise Refusal("invalid", f"function {function.name} is {what}")
+        if generator and message.durable:
+            raise Refusal("invalid", f"function {function.name} is a generator: it cannot be spawned")
+        call = Call(
+            message.call,
+            function,
+            session.workspace,
+            session.environment,
+            message.kind,
+            message.durable,
+            self._parent(session, message.parent),
+            self._clock.wall(),
+        )
+        self._table.open(call)
+        return call
+
+    def _parent(self, session: Session, parent: str) -> str:
+        """Only a container can say which of its inputs made a call."""
+        entry = self._table.inputs.get(parent)
+        return parent if entry is not None and session.container and entry.container == session.container else ""
+
+    async def _check_blobs(self, session: Session, items: Iterable[InputItem]) -> None:
+        for item in items:
+            if item.payload.blob and not await self._blobs.has(session.workspace, check_blob(item.payload.blob)):
+                raise Refusal("not_found", f"the arguments of input {item.index} were not uploaded")
+
+    async def _write(self, session: Session, message: Inputs, call: Call) -> None:
+        if call.partial:
+            await self._complete_seen(session, call)
+        fresh = [item for item in message.items if item.index not in call.seen]
+        if self._table.durable[session.workspace] + len(fresh) > self._settings.durable_inputs:
+            limit = self._settings.durable_inputs
+            raise Refusal("exhausted", f"{limit} spawned inputs are unfinished: wait for some to end")
+        rows = [InputRecord(call.id, item.index, codec.pack(item)) for item in fresh]
+        await self._store.add_inputs(_record(call, complete=call.complete or message.last), rows)
+
+    def _take(self, session: Session, message: Inputs, call: Call) -> None:
+        self._check_room(session, message, call)
+        attached = self._table.attach(session, call)
+        if attached or call.ghost:
+            self._owe(session, call, [item.index for item in message.items])
+        fresh = self._add(session, call, message.items)
+        call.complete = call.complete or message.last or call.cancelled
+        call.ghost = False
+        if call.cancelled or (session.ended and not call.durable):
+            self._finish_cancelled(fresh)
+        elif session.restored and self._pen.open:
+            self._pen.hold(fresh)
+        elif fresh:
+            self._dispatcher.feed(InputsArrived(call.function.id, tuple(entry.id for entry in fresh)))
+        if call.function.waiting and fresh:
+            session.send(Notice(call.function.app.id, call.function.waiting))
+        self._table.close_if_over(call)
+
+    def _check_room(self, session: Session, message: Inputs, call: Call) -> None:
+        if call.durable:
+            return
+        size = sum(len(item.payload.data) for item in message.items)
+        limit = self._settings
+        if session.inputs + len(message.items) > limit.session_inputs or session.bytes + size > limit.session_bytes:
+            raise Refusal(
+                "exhausted",
+                f"more than {limit.session_inputs} inputs, or {limit.session_bytes >> 20} MiB of them, of one "
+                "client have no outcome: wait for some, or use spawn",
+            )
+
+    def _add(self, session: Session, call: Call, items: Iterable[InputItem]) -> list[Input]:
+        fresh: list[Input] = []
+        for item in items:
+            if call.seen.add(item.index):
+                fresh.append(self._table.add(call, item, session))
+                continue
+            entry = call.inputs.get(item.index)
+            if entry is not None and entry.item is None and entry.output is None:  # a ghost's
+                entry.item = item
+        return fresh
+
+    def _owe(self, session: Session, call: Call, indexes: list[int]) -> None:
+        """Outputs that came before this session was listening."""
+        entries = (call.inputs.get(index) for index in indexes)
+        done = [entry.output for entry in entries if entry is not None and entry.output is not None]
+        if done and not call.durable:
+            session.send(Outputs(call.id, done))
+
+    def _refuse(self, session: Session, call_id: str, refusal: Refusal) -> None:
+        """One refused message fails its whole call, that which runs included."""
+        call = self._table.calls.get(call_id)
+        if call is None or not _reaches(session, call):
+            session.refuse(CallFailed(call_id, refusal.code, refusal.message))
+            return
+        self._table.attach(session, call)
+        self._router.refuse(call, refusal.code, refusal.message)
+        call.complete = True
+        self._cancel_inputs(list(call.inputs.values()))
+        self._table.close_if_over(call)
+
+    # -------------------------------------------------------------------------------------------- revival
+
+    async def _revive(self, session: Session, call_id: str) -> Call | None:
+        """A durable call that has ended here, or that began under an earlier server."""
+        try:
+            record = await self._store.call(call_id)
+        except NotFound:
+            return None
+        if (record.workspace, record.environment) != (session.workspace, session.environment):
+            raise Refusal("not_found", f"no call {call_id}")
+        function = await self._catalog.load(record.function)
+        if function is None:
+            raise Refusal("not_found", f"the app of call {call_id} was stopped")
+        await self._catalog.prepare(function)
+        call = call_of(record, function)
+        call.partial = True
+        call.total = call.done = (await self._store.call_size(call_id))[1]
+        self._table.open(call)
+        return call
+
+    async def _complete_seen(self, session: Session, call: Call) -> None:
+        """Which inputs were done before; their outputs are sent again, for the client may have missed them."""
+        rows = await self._store.call_outputs(call.id)
+        for row in rows:
+            call.seen.add(row.index)
+        call.partial = False
+        items = [codec.unpack(row.payload, OutputItem) for row in rows]
+        if items:
+            session.send(Outputs(call.id, items))
+
+    # ------------------------------------------------------------------------------------- what else they say
+
+    def attach(self, session: Session, message: Attach) -> None:
+        self._strands.run(message.call, lambda: self._attach(session, message))
+
+    def _attach(self, session: Session, message: Attach) -> Coroutine[Any, Any, None] | None:
+        try:
+            call = self._known(session, check_call(message.call))
+        except Refusal as refusal:
+            session.send(CallFailed(message.call, refusal.code, refusal.message))
+            return None
+        if call is None:
+            return self._attach_stored(session, message)
+        self._table.attach(session, call)
+        if call.durable:
+            return self._send_stored(session, call.id, message.start)
+        self._resend(session, call, message.start)
+        return None
+
+    async def _attach_stored(self, session: Session, message: Attach) -> None:
+        try:
+            record = await self._store.call(message.call)
+        except NotFound:
+            record = None
+        if record is None or (record.workspace, record.environment) != (session.workspace, session.environment):
+            text = f"no call {message.call} (results of spawned calls are kept for 7 days, others are not)"
+            session.send(CallFailed(message.call, "not_found", text))
+            return
+        await self._send_stored(session, message.call, message.start)
+
+    async def _send_stored(self, session: Session, call_id: str, start: int) -> None:
+        rows = await self._store.call_outputs(call_id, start)
+        if rows:
+            session.send(Outputs(call_id, [codec.unpack(row.payload, OutputItem) for row in rows]))
+
+    def _resend(self, session: Session, call: Call, start: int = 0) -> None:
+        """All that a client may not have got: outputs it has not acknowledged, values within the window."""
+        if call.failed is not None:
+            session.send(call.failed)
+            return
+        entries = [entry for index, entry in sorted(call.inputs.items()) if index >= start]
+        for entry in entries:
+            if entry.yields:
+                session.send(Yields(call.id, entry.index, entry.first_yield, entry.yields))
+        done = [entry.output for entry in entries if entry.output is not None]
+        if done:
+            session.send(Outputs(call.id, done))
+
+    def resume(self, session: Session) -> None:
+        """The session has a new connection."""
+        for call in list(session.calls):
+            if call.durable:
+                self._strands.run(call.id, partial(self._send_stored, session, call.id, 0))
+            else:
+                self._resend(session, call)
+
+    def received(self, session: Session, message: Received) -> None:
+        call = self._table.calls.get(message.call)
+        if call is None or call.durable or not _reaches(session, call):
+            return
+        for index in message.indexes:
+            entry = call.inputs.get(index)
+            if entry is not None and entry.output is not None:
+                self._table.forget(entry)
+        self._table.close_if_over(call)
+
+    def credit(self, session: Session, message: Credit) -> Input | None:
+        """The input whose container must hear of it, if any."""
+        call = self._table.calls.get(message.call)
+        entry = call.inputs.get(message.index) if call and _reaches(session, call) else None
+        if entry is None or not self._router.credited(entry, message.upto):
+            return None
+        return entry if entry.container and entry.output is None else None
+
+    # ---------------------------------------------------------------------------------------------- cancel
+
+    def cancel(self, session: Session, message: Cancel) -> None:
+        self._strands.run(message.call, lambda: self._cancel(session, message))
+
+    def _cancel(self, session: Session, message: Cancel) -> Coroutine[Any, Any, None] | None:
+        call = self._table.calls.get(message.call)
+        if call is None or not _reaches(session, call):
+            return None
+        if message.indexes:
+            chosen = [call.inputs[index] for index in message.indexes if index in call.inputs]
+            self._cancel_inputs(chosen, terminate=message.terminate)
+            return None
+        self.cancel_call(call, terminate=message.terminate)
+        return self._store.cancel_call(call.id) if call.durable else None
+
+    def cancel_call(self, call: Call, *, terminate: bool = False) -> None:
+        """Nothing more of it is run."""
+        call.cancelled = call.complete = True
+        self._cancel_inputs(list(call.inputs.values()), terminate=terminate)
+        self._table.close_if_over(call)
+
+    def _cancel_inputs(self, entries: list[Input], *, terminate: bool = False) -> None:
+        live = [entry for entry in entries if entry.output is None]
+        for entry in live:
+            entry.cancelled = True
+        self._finish_cancelled([entry for entry in live if entry.held])
+        known = tuple(entry.id for entry in live if entry.output is None)
+        if known:
+            self._dispatcher.feed(InputsCancelled(known, terminate))
+
+    def _finish_cancelled(self, entries: list[Input]) -> None:
+        for entry in entries:
+            self._router.finish(entry, OutputItem(entry.index, outcomes.cancelled(), entry.attempt))
+        self._dispatcher.flush()
+
+    def _cancel_children(self, call_ids: set[str]) -> None:
+        for call_id in call_ids:
+            call = self._table.calls.get(call_id)
+            if call is not None and not call.durable:
+                self.cancel_call(call)
+
+    def session_ended(self, session: Session) -> None:
+        """Calls that only this client waited for are cancelled, unless durable or of a detached app."""
+        for call in list(session.calls):
+            call.sessions.discard(session)
+            if call.sessions or call.durable:
+                continue
+            if call.function.app.record.state == "detached":
+                self._drop_untaken(call)
+            else:
+                self.abandon(call)
+        session.calls.clear()
+
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for it."""
+        self.cancel_call(call)
+        self._drop_untaken(call)
+
+    def _drop_untaken(self, call: Call) -> None:
+        for entry in [entry for entry in call.inputs.values() if entry.output is not None]:
+            self._table.forget(entry)
+        call.complete = True
+        self._table.close_if_over(call)
+
+
+def call_of(record: CallRecord, function: Function) -> Call:
+    """A durable call as the store has it."""
+    return Call(
+        record.id,
+        function,
+        record.workspace,
+        record.environment,
+        record.kind,
+        durable=True,
+        parent="",
+        created=record.created,
+        complete=record.complete,
+        cancelled=record.cancelled,
+    )
+
+
+def _record(call: Call, *, complete: bool) -> CallRecord:
+    return CallRecord(
+        call.id,
+        call.workspace,
+        call.environment,
+        call.function.id,
+        call.kind,
+        call.created,
+        call.parent,
+        complete,
+        call.cancelled,
+    )
+
+
+def _reaches(session: Session, call: Call) -> bool:
+    return (call.workspace, call.environment) == (session.workspace, session.environment)
+
+
+def _check(message: Inputs) -> None:
+    check_call(message.call)
+    if message.kind not in KINDS:
+        raise Refusal("invalid", f"no kind of call: {message.kind[:40]!r}")
+    for item in message.items:
+        payload = item.payload
+        if not 0 <= item.index < MAX_INDEX:
+            raise Refusal("invalid", f"input index {item.index}: a call has at most {MAX_INDEX} inputs")
+        if len(payload.data) > INLINE_LIMIT or not 0 <= payload.size <= PAYLOAD_LIMIT:
+            raise Refusal("invalid", f"the arguments of input {item.index} are over the limit")

@@ -1,0 +1,113 @@
+"""The table of calls in memory, and the book-keeping that goes with every change of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from squall.server.model import Input
+
+if TYPE_CHECKING:
+    from squall.server.apps import Apps
+    from squall.server.catalog import Catalog
+    from squall.server.model import Call
+    from squall.server.session import Session
+    from squall.wire.values import InputItem, OutputItem
+
+#: What an input costs in memory beside its payload, in bytes, about.
+INPUT_BYTES = 500
+
+
+class CallTable:
+    """Calls with unfinished inputs or outputs not taken. Durable outputs live in the store, not here."""
+
+    def __init__(self, catalog: Catalog, apps: Apps) -> None:
+        self._catalog = catalog
+        self._apps = apps
+        self.calls: dict[str, Call] = {}
+        #: Inputs that have no outcome yet, or one that nobody has taken.
+        self.inputs: dict[str, Input] = {}
+        #: Unfinished durable inputs by workspace.
+        self.durable: Counter[str] = Counter()
+        self._children: dict[str, set[str]] = {}
+
+    def open(self, call: Call) -> None:
+        self.calls[call.id] = call
+        call.function.calls.add(call.id)
+        call.function.app.calls += 1
+        if call.parent:
+            self._children.setdefault(call.parent, set()).add(call.id)
+
+    def close(self, call: Call) -> None:
+        """Nothing of it is left to do here."""
+        if self.calls.pop(call.id, None) is None:
+            return
+        for entry in list(call.inputs.values()):
+            self.forget(entry)
+        for session in call.sessions:
+            session.calls.discard(call)
+        call.sessions.clear()
+        siblings = self._children.get(call.parent)
+        if siblings is not None:
+            siblings.discard(call.id)
+            if not siblings:
+                del self._children[call.parent]
+        call.function.calls.discard(call.id)
+        call.function.app.calls -= 1
+        self._catalog.forget_retired(call.function)
+        self._apps.call_ended(call.function.app)
+
+    def close_if_over(self, call: Call) -> None:
+        """When all its inputs have come and ended, and their outputs are taken (or safe in the store)."""
+        if not call.unfinished and not call.inputs:
+            self.close(call)
+
+    def attach(self, session: Session, call: Call) -> bool:
+        """Send the call's outputs to this session. False if it was so already, or has ended."""
+        if session in call.sessions or session.ended:
+            return False
+        call.sessions.add(session)
+        session.calls.add(call)
+        return True
+
+    def add(self, call: Call, item: InputItem, payer: Session | None) -> Input:
+        entry = Input(f"{call.id}:{item.index}", call, item.index, item)
+        call.inputs[item.index] = self.inputs[entry.id] = entry
+        call.total += 1
+        if call.durable:
+            self.durable[call.workspace] += 1
+        else:
+            self.charge(entry, payer, len(item.payload.data))
+        return entry
+
+    def charge(self, entry: Input, payer: Session | None, size: int) -> None:
+        """The session pays for the memory until the output is taken."""
+        entry.payer, entry.charged = payer, size + INPUT_BYTES
+        if payer is not None:
+            payer.inputs += 1
+            payer.bytes += entry.charged
+
+    def _pay_back(self, entry: Input) -> None:
+        if entry.payer is not None:
+            entry.payer.inputs -= 1
+            entry.payer.bytes -= entry.charged
+            entry.payer = None
+
+    def ended(self, entry: Input, output: OutputItem) -> set[str]:
+        """The input has its outcome; its payload is needed no more. Returns the calls that it made."""
+        payer = entry.payer
+        self._pay_back(entry)
+        entry.output, entry.item, entry.held = output, None, False
+        entry.call.done += 1
+        if entry.call.durable:
+            self.durable[entry.call.workspace] -= 1
+            self.forget(entry)
+        else:
+            self.charge(entry, payer, len(output.outcome.payload.data))
+        return self._children.get(entry.id, set()).copy()
+
+    def forget(self, entry: Input) -> None:
+        """Nobody will ask for it again."""
+        self._pay_back(entry)
+        entry.call.inputs.pop(entry.index, None)
+        self.inputs.pop(entry.id, None)

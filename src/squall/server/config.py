@@ -1,0 +1,93 @@
+"""A function as declared, in the scheduler's terms. Pure; raises Refusal for what makes no sense."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from squall.scheduling.model import Demand, FunctionConfig
+from squall.server.names import Refusal, check_function, check_image, is_manifest
+
+if TYPE_CHECKING:
+    from squall.server.model import Function
+    from squall.wire.values import FunctionSpec, Recipe
+
+#: Limits on what one declaration may hold.
+MAX_MOUNTS = 256
+MAX_ENV_BYTES = 1 << 20
+MAX_TIMEOUT = 86_400.0
+MAX_CONTAINERS = 10_000
+#: How deep the arguments of a recipe's step may nest.
+MAX_DEPTH = 20
+
+
+def scheduler_config(function: Function) -> FunctionConfig:
+    """A retired function keeps no container longer than it has work."""
+    spec, scale, retries = function.spec, function.spec.autoscaler, function.spec.retries
+    gpus = tuple((g.type, g.count) for g in spec.resources.gpus)
+    return FunctionConfig(
+        id=function.id,
+        workspace=function.app.record.workspace,
+        demand=Demand(spec.resources.cpu_millis, spec.resources.memory_mib, gpus),
+        min_containers=0 if function.retired else scale.min_containers,
+        max_containers=scale.max_containers,
+        buffer_containers=0 if function.retired else scale.buffer_containers,
+        scaledown_window=0.0 if function.retired else scale.scaledown_window,
+        max_retries=retries.max_retries,
+        backoff_coefficient=retries.backoff_coefficient,
+        initial_delay=retries.initial_delay,
+        max_delay=retries.max_delay,
+        generator=spec.is_generator,
+    )
+
+
+def check_spec(spec: FunctionSpec) -> None:
+    """Numbers within reason, names well formed; whether manifests and blobs exist is the caller's to check."""
+    check_function(spec.name)
+    check_image(spec.image)
+    resources, scale, retries = spec.resources, spec.autoscaler, spec.retries
+    _within(spec.name, "cpu", resources.cpu_millis, 1, 1_000_000)
+    _within(spec.name, "memory", resources.memory_mib, 1, 1 << 30)
+    for gpu in resources.gpus:
+        _within(spec.name, "gpu count", gpu.count, 1, 64)
+    _within(spec.name, "min_containers", scale.min_containers, 0, MAX_CONTAINERS)
+    _within(spec.name, "buffer_containers", scale.buffer_containers, 0, MAX_CONTAINERS)
+    if scale.max_containers is not None:
+        _within(spec.name, "max_containers", scale.max_containers, max(1, scale.min_containers), MAX_CONTAINERS)
+    _within(spec.name, "scaledown_window", scale.scaledown_window, 0, MAX_TIMEOUT)
+    _within(spec.name, "max_retries", retries.max_retries, 0, 1000)
+    _within(spec.name, "backoff_coefficient", retries.backoff_coefficient, 1, 100)
+    _within(spec.name, "initial_delay", retries.initial_delay, 0, MAX_TIMEOUT)
+    _within(spec.name, "max_delay", retries.max_delay, 0, MAX_TIMEOUT)
+    _within(spec.name, "timeout", spec.timeout, 0.001, MAX_TIMEOUT)
+    if spec.startup_timeout is not None:
+        _within(spec.name, "startup_timeout", spec.startup_timeout, 0.001, MAX_TIMEOUT)
+    if len(spec.mounts) > MAX_MOUNTS:
+        raise Refusal("invalid", f"function {spec.name} has {len(spec.mounts)} mounts: {MAX_MOUNTS} at most")
+    if sum(len(k) + len(v) for k, v in spec.env.items()) > MAX_ENV_BYTES:
+        raise Refusal("invalid", f"function {spec.name}: its environment variables are over 1 MiB")
+
+
+def _within(function: str, what: str, value: float, low: float, high: float) -> None:
+    if math.isfinite(value) and low <= value <= high:
+        return
+    raise Refusal("invalid", f"function {function}: {what}={value:g} is not between {low:g} and {high:g}")
+
+
+def recipe_manifests(recipe: Recipe) -> set[str]:
+    """The manifests that the steps of a recipe name in their arguments."""
+    found: set[str] = set()
+    _collect([step.args for step in recipe.steps], found, 0)
+    return found
+
+
+def _collect(value: object, found: set[str], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise Refusal("invalid", "the arguments of an image step are nested too deeply")
+    if is_manifest(value):
+        found.add(str(value))
+    elif isinstance(value, dict):
+        _collect(list(value.values()), found, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            _collect(part, found, depth + 1)

@@ -1,0 +1,31 @@
+"""A set of numbers that fills up from below, mostly in order: small however many they are."""
+
+from __future__ import annotations
+
+
+class Indexes:
+    def __init__(self) -> None:
+        #: All numbers below it are in the set.
+        self.low = 0
+        self._above: set[int] = set()
+
+    def add(self, number: int) -> bool:
+        """False if it was there already."""
+        if number in self:
+            return False
+        self._above.add(number)
+        while self.low in self._above:
+            self._above.remove(self.low)
+            self.low += 1
+        return True
+
+    def discard(self, number: int) -> None:
+        """Take out a number that was added last of all (an input that could not be taken after all)."""
+        if number >= self.low:
+            self._above.discard(number)
+        else:
+            self._above.update(range(number + 1, self.low))
+            self.low = number
+
+    def __contains__(self, number: int) -> bool:
+        return number < self.low or number in self._above

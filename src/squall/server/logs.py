@@ -1,0 +1,94 @@
+"""What containers print: kept in a ring for each app, sent to those who follow."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from squall.wire.messages import Logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from squall.server.model import App
+    from squall.server.session import Session
+    from squall.server.settings import Settings
+    from squall.wire.values import LogItem
+
+#: A follower who reads too slowly misses lines rather than filling the server's memory.
+FOLLOWER_BYTES = 8 << 20
+#: What a piece costs beside its data, in bytes, about.
+ITEM_BYTES = 300
+
+
+@dataclass
+class _Ring:
+    workspace: str
+    environment: str
+    items: deque[LogItem] = field(default_factory=deque)
+    size: int = 0
+    followers: dict[Session, int] = field(default_factory=dict)
+
+    def add(self, item: LogItem, limit: int) -> None:
+        self.items.append(item)
+        self.size += len(item.data) + ITEM_BYTES
+        while self.size > limit and len(self.items) > 1:
+            self.size -= len(self.items.popleft().data) + ITEM_BYTES
+
+
+class AppLogs:
+    """Bounded in bytes for an app and in the number of apps; the log of an app that stopped stays for a while."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._rings: OrderedDict[str, _Ring] = OrderedDict()
+
+    def add(self, app: App, items: list[LogItem]) -> None:
+        ring = self._ring(app)
+        for item in items:
+            ring.add(item, self._settings.log_bytes)
+        for session, missed in list(ring.followers.items()):
+            ring.followers[session] = _send(session, app.id, items, missed)
+
+    def follow(self, session: Session, app: App) -> None:
+        self._ring(app).followers.setdefault(session, 0)
+
+    def unfollow(self, session: Session) -> None:
+        for ring in self._rings.values():
+            ring.followers.pop(session, None)
+
+    def fetch(self, session: Session, ref: str, tail: int) -> list[LogItem] | None:
+        """The newest pieces of an app (also one that stopped) or of one container; None: not known here."""
+        mine = {
+            app: ring
+            for app, ring in self._rings.items()
+            if (ring.workspace, ring.environment) == (session.workspace, session.environment)
+        }
+        if ref in mine:
+            return _last(mine[ref].items, tail)
+        found = [item for ring in mine.values() for item in ring.items if item.container == ref]
+        return _last(found, tail) if found else None
+
+    def _ring(self, app: App) -> _Ring:
+        ring = self._rings.get(app.id)
+        if ring is None:
+            ring = self._rings[app.id] = _Ring(app.record.workspace, app.record.environment)
+        self._rings.move_to_end(app.id)
+        if len(self._rings) > self._settings.log_apps:
+            self._rings.popitem(last=False)
+        return ring
+
+
+def _last(items: Iterable[LogItem], tail: int) -> list[LogItem]:
+    return list(items)[-tail:] if tail > 0 else []
+
+
+def _send(session: Session, app: str, items: list[LogItem], missed: int) -> int:
+    """Returns how many pieces the follower has missed and not been told of."""
+    if session.connection is None or session.buffered() > FOLLOWER_BYTES:
+        return missed + len(items)
+    if missed:
+        items = [replace(items[0], dropped=items[0].dropped + missed), *items[1:]]
+    session.send(Logs(app, items))
+    return 0

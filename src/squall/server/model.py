@@ -1,0 +1,136 @@
+"""What the control plane holds in memory: apps, functions, calls, inputs, containers. Plain records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from squall.server.indexes import Indexes
+from squall.wire.values import ContainerUsage
+
+if TYPE_CHECKING:
+    from squall.server.session import Session
+    from squall.store.base import AppRecord
+    from squall.wire.messages import CallFailed
+    from squall.wire.values import FunctionSpec, InputItem, Manifest, Outcome, OutputItem, Payload, Recipe
+
+#: Values of a generator that may be under way to its consumer (client and server count from the same number).
+YIELD_WINDOW = 64
+
+
+@dataclass(slots=True, eq=False)
+class App:
+    """`owner` is the stem of the session that an ephemeral app ends with; empty: nobody's.
+
+    `functions` are those of the newest version. `winding_down`: it stops when its last call ends (a detached
+    app whose client has gone).
+    """
+
+    record: AppRecord
+    uid_base: int
+    owner: str = ""
+    functions: dict[str, Function] = field(default_factory=dict)
+    calls: int = 0
+    winding_down: bool = False
+    stopped: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """One function of one version of an app.
+
+    `manifests` are None until it was used; `registered`: the scheduler knows it; `retired`: a newer version took
+    its place. `waiting` is what its callers were told last, `start_error` why its last container never started.
+    """
+
+    id: str
+    app: App
+    name: str
+    version: int
+    spec: FunctionSpec
+    recipe: Recipe
+    manifests: dict[str, Manifest] | None = None
+    registered: bool = False
+    retired: bool = False
+    calls: set[str] = field(default_factory=set)
+    waiting: str = ""
+    start_error: Outcome | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call while it has unfinished inputs, or outputs that its client has not taken.
+
+    `partial`: inputs that were done before this server started are not in `seen` yet. `ghost`: its inputs run
+    on a node, and the client that has them has not come back yet.
+    """
+
+    id: str
+    function: Function
+    workspace: str
+    environment: str
+    kind: str
+    durable: bool
+    parent: str
+    created: float
+    sessions: set[Session] = field(default_factory=set)
+    inputs: dict[int, Input] = field(default_factory=dict)
+    seen: Indexes = field(default_factory=Indexes)
+    total: int = 0
+    done: int = 0
+    complete: bool = False
+    cancelled: bool = False
+    partial: bool = False
+    ghost: bool = False
+    failed: CallFailed | None = None
+
+    @property
+    def unfinished(self) -> bool:
+        return self.done < self.total or not self.complete
+
+
+@dataclass(slots=True, eq=False)
+class Input:
+    """One input. `item` is None once it has ended, and for a ghost. `charged` bytes of the session `payer`.
+
+    `held`: not told to the scheduler yet, because a node may be running it. `yields` are the newest values of a
+    generator, the first with number `first_yield`; `credit` is where its consumer wants it to pause.
+    """
+
+    id: str
+    call: Call
+    index: int
+    item: InputItem | None
+    attempt: int = 0
+    container: str = ""
+    held: bool = False
+    cancelled: bool = False
+    output: OutputItem | None = None
+    payer: Session | None = None
+    charged: int = 0
+    credit: int = YIELD_WINDOW
+    first_yield: int = 0
+    yields: list[Payload] = field(default_factory=list)
+
+    @property
+    def next_yield(self) -> int:
+        return self.first_yield + len(self.yields)
+
+
+@dataclass(slots=True, eq=False)
+class Container:
+    """`state`: "requested", "starting", "ready". `started` is wall-clock seconds. `inputs` run or wait there."""
+
+    id: str
+    function: Function
+    node: str
+    gpus: list[str]
+    started: float
+    state: str = "requested"
+    stopping: bool = False
+    inputs: set[str] = field(default_factory=set)
+    usage: ContainerUsage = field(default_factory=ContainerUsage)

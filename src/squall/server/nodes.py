@@ -1,0 +1,203 @@
+"""The nodes: what the scheduler wants of them, their leases, and what their end means."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from squall.scheduling import model as scheduling
+from squall.server.model import Container
+from squall.wire import messages
+from squall.wire.messages import NodeInput, Notice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from squall.server.calltable import CallTable
+    from squall.server.catalog import Catalog
+    from squall.server.clock import Clock
+    from squall.server.dispatch import Dispatcher
+    from squall.server.images import Images
+    from squall.server.model import Input
+    from squall.server.node import Node
+    from squall.server.outputs import OutputRouter
+    from squall.server.settings import Settings
+    from squall.wire.values import InputItem
+
+#: Containers of lost nodes that are remembered, so that none of them is taken in again.
+_DEAD = 10_000
+
+
+class Nodes:
+    """Nodes that are here and containers that have not exited. `on_container_gone` hears of each one's end."""
+
+    def __init__(
+        self,
+        table: CallTable,
+        catalog: Catalog,
+        images: Images,
+        router: OutputRouter,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._table = table
+        self._catalog = catalog
+        self._images = images
+        self._router = router
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._settings = settings
+        self.nodes: dict[str, Node] = {}
+        self.containers: dict[str, Container] = {}
+        self.on_container_gone: Callable[[Container], None] = lambda _container: None
+        self._dead: OrderedDict[str, None] = OrderedDict()
+        dispatcher.on(scheduling.StartContainer, self._start)
+        dispatcher.on(scheduling.StopContainer, self._stop)
+        dispatcher.on(scheduling.AssignInputs, self._assign)
+        dispatcher.on(scheduling.RevokeInputs, self._revoke)
+        dispatcher.on(scheduling.Waiting, self._waiting)
+        dispatcher.on_flush(self.flush)
+
+    # -------------------------------------------------------------------------- what the scheduler decides
+
+    def _start(self, action: scheduling.StartContainer) -> None:
+        function, node = self._catalog.functions[action.function], self.nodes[action.node]
+        gpus = [kind for kind, count in action.gpus for _ in range(count)]
+        container = Container(action.container, function, node.id, gpus, self._clock.wall())
+        self.adopt(node, container)
+        app = function.app
+        node.send(
+            messages.StartContainer(
+                container.id,
+                function.id,
+                function.spec,
+                app.id,
+                app.record.workspace,
+                app.record.environment,
+                app.uid_base,
+                function.recipe,
+                function.manifests or {},
+                gpus,
+            )
+        )
+
+    def _stop(self, action: scheduling.StopContainer) -> None:
+        container = self.containers.get(action.container)
+        if container is not None:
+            container.stopping = True
+        node = self.nodes.get(action.node)
+        if node is not None:
+            node.send(messages.StopContainer(action.container, action.drain))
+
+    def _assign(self, action: scheduling.AssignInputs) -> None:
+        node, container = self.nodes[action.node], self.containers[action.container]
+        container.function.waiting = ""
+        now = self._clock.now()
+        inputs: list[NodeInput] = []
+        for input_id, attempt in action.inputs:
+            entry = self._table.inputs.get(input_id)
+            if entry is None or entry.item is None:
+                # A ghost whose client never came back with the payload: nothing can be run.
+                self._dispatcher.feed(
+                    scheduling.InputFinished(container.id, input_id, attempt, "cancelled", 0.0)
+                )
+                continue
+            entry.attempt, entry.container = attempt, container.id
+            container.inputs.add(input_id)
+            inputs.append(_node_input(entry, entry.item, now))
+        if inputs:
+            node.assign(container.id, inputs)
+
+    def _revoke(self, action: scheduling.RevokeInputs) -> None:
+        node = self.nodes.get(action.node)
+        if node is not None:
+            node.send(messages.Revoke(action.container, list(action.inputs), action.terminate))
+
+    def _waiting(self, action: scheduling.Waiting) -> None:
+        function = self._catalog.functions.get(action.function)
+        if function is None:
+            return
+        function.waiting = action.reason
+        calls = [self._table.calls[call_id] for call_id in function.calls]
+        for session in {session for call in calls for session in call.sessions}:
+            session.send(Notice(function.app.id, action.reason))
+
+    def credit(self, entry: Input) -> None:
+        """The consumer of a generator that runs is ready for more."""
+        container = self.containers.get(entry.container)
+        node = self.nodes.get(container.node) if container is not None else None
+        if node is not None:
+            node.send(messages.NodeCredit(entry.container, entry.id, entry.credit))
+
+    def flush(self) -> None:
+        for node in self.nodes.values():
+            node.flush()
+
+    # ---------------------------------------------------------------------------------------------- records
+
+    def adopt(self, node: Node, container: Container) -> None:
+        self.containers[container.id] = node.containers[container.id] = container
+        node.workspaces.add(container.function.app.record.workspace)
+
+    def is_dead(self, container_id: str) -> bool:
+        """It belonged to a node that was lost: its inputs run elsewhere."""
+        return container_id in self._dead
+
+    def gone(self, container: Container) -> None:
+        """A container has ended."""
+        self.containers.pop(container.id, None)
+        node = self.nodes.get(container.node)
+        if node is not None:
+            node.containers.pop(container.id, None)
+        for input_id in container.inputs:
+            entry = self._table.inputs.get(input_id)
+            if entry is not None and entry.container == container.id:
+                entry.container = ""
+        self.on_container_gone(container)
+
+    # ----------------------------------------------------------------------------------------------- leases
+
+    def renew(self, node: Node) -> None:
+        node.deadline = self._clock.now() + self._settings.lease
+
+    def watch(self, node: Node) -> None:
+        """Look again when the lease could have ended."""
+        self._clock.call_later(max(0.0, node.deadline - self._clock.now()), lambda: self._look(node))
+
+    def _look(self, node: Node) -> None:
+        if self.nodes.get(node.id) is not node:
+            return
+        if self._clock.now() < node.deadline:
+            self.watch(node)
+        else:
+            self._lost(node)
+
+    def _lost(self, node: Node) -> None:
+        """Its lease has ended: it kills its containers itself, and nothing that it says counts any more."""
+        del self.nodes[node.id]
+        for container in list(node.containers.values()):
+            self._dead[container.id] = None
+            self.gone(container)
+        while len(self._dead) > _DEAD:
+            self._dead.popitem(last=False)
+        self._images.node_lost(node)
+        if node.connection is not None:
+            node.connection.close()
+            node.connection = None
+        self._dispatcher.feed(scheduling.NodeLost(node.id))
+
+
+def _node_input(entry: Input, item: InputItem, now: float) -> NodeInput:
+    trace = None if item.trace is None else [*item.trace, ("server.assigned", now)]
+    return NodeInput(
+        entry.id,
+        entry.attempt,
+        item.payload,
+        entry.call.id,
+        item.method,
+        entry.call.kind == "generator",
+        entry.credit,
+        entry.call.function.spec.timeout,
+        trace,
+    )

@@ -1,0 +1,220 @@
+"""Outcomes on their way home: from nodes and the scheduler to disk (durable calls) and to waiting sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from squall.scheduling.model import Deliver, DropStale, FailInput, InputYielded, Retrying
+from squall.server import outcomes
+from squall.server.model import YIELD_WINDOW
+from squall.store.base import OutputRecord, StoreError
+from squall.wire import codec
+from squall.wire.messages import CallFailed, Outputs, Yields
+from squall.wire.values import OutputItem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from squall.server.calltable import CallTable
+    from squall.server.clock import Clock
+    from squall.server.dispatch import Dispatcher
+    from squall.server.model import Call, Input
+    from squall.server.tasks import Tasks
+    from squall.store.base import Store
+    from squall.wire.messages import NodeYields
+
+log = logging.getLogger("squall.server")
+
+#: Seconds between tries to write outputs while the disk refuses.
+STORE_RETRY = 2.0
+
+
+class Acknowledges(Protocol):
+    """A node: told which attempts' outputs it may forget."""
+
+    def acknowledge(self, input_id: str, attempt: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What a node says of one attempt."""
+
+    node: Acknowledges
+    output: OutputItem
+
+
+@dataclass(frozen=True)
+class _Final:
+    entry: Input
+    output: OutputItem
+    node: Acknowledges | None
+
+
+class OutputRouter:
+    """`cancel_children` is called with the calls that an ended input had made."""
+
+    def __init__(
+        self, table: CallTable, store: Store, dispatcher: Dispatcher, clock: Clock, tasks: Tasks
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._tasks = tasks
+        self.cancel_children: Callable[[set[str]], None] = lambda _calls: None
+        self._leaving: dict[Call, list[OutputItem]] = {}
+        self._to_store: list[_Final] = []
+        self._storing = False
+        dispatcher.on(Deliver, self._deliver)
+        dispatcher.on(Retrying, self._not_final)
+        dispatcher.on(DropStale, self._not_final)
+        dispatcher.on(FailInput, self._fail)
+        dispatcher.on_flush(self.flush)
+
+    # ------------------------------------------------------------------------------- the scheduler's word
+
+    def _deliver(self, action: Deliver) -> None:
+        result: NodeResult | None = self._dispatcher.take_outcome(action)
+        entry = self._table.inputs.get(action.input)
+        if result is None or entry is None:
+            self._acknowledge(result, action.input, action.attempt)
+            return
+        output = OutputItem(entry.index, result.output.outcome, action.attempt, result.output.trace)
+        self.finish(entry, output, result.node)
+
+    def _not_final(self, action: Retrying | DropStale) -> None:
+        self._acknowledge(self._dispatcher.take_outcome(action), action.input, action.attempt)
+
+    def _acknowledge(self, result: NodeResult | None, input_id: str, attempt: int) -> None:
+        if result is not None:
+            result.node.acknowledge(input_id, attempt)
+
+    def _fail(self, action: FailInput) -> None:
+        entry = self._table.inputs.get(action.input)
+        if entry is None:
+            return
+        call = entry.call
+        if action.code == "unplaceable":
+            self.refuse(call, "unplaceable", action.message)
+        outcome = outcomes.failed(action.code, action.message)
+        if action.code == "start_failed" and call.function.start_error is not None:
+            outcome = call.function.start_error
+        self.finish(entry, OutputItem(entry.index, outcome, entry.attempt))
+
+    # --------------------------------------------------------------------------------------------- outcomes
+
+    def refuse(self, call: Call, code: str, message: str) -> None:
+        """The whole call fails; its inputs' own outcomes need not be told after that."""
+        if call.failed is None:
+            call.failed = CallFailed(call.id, code, message)
+            for session in call.sessions:
+                session.refuse(call.failed)
+
+    def finish(self, entry: Input, output: OutputItem, node: Acknowledges | None = None) -> None:
+        """The final outcome of an input; the first one counts."""
+        if entry.output is not None:
+            if node is not None:
+                node.acknowledge(entry.id, output.attempt)
+            return
+        if output.trace is not None:
+            output.trace.append(("server.output", self._clock.now()))
+        if entry.call.durable:
+            entry.output = output
+            self._to_store.append(_Final(entry, output, node))
+            return
+        self._settle(entry, output)
+        if node is not None:
+            node.acknowledge(entry.id, output.attempt)
+
+    def _settle(self, entry: Input, output: OutputItem) -> None:
+        call = entry.call
+        children = self._table.ended(entry, output)
+        if not call.durable:
+            if call.failed is None and call.sessions:
+                self._leaving.setdefault(call, []).append(output)
+            elif not call.ghost:
+                self._table.forget(entry)
+        self._table.close_if_over(call)
+        if children:
+            self.cancel_children(children)
+
+    def flush(self) -> None:
+        """Send what has gathered; store what must be stored first."""
+        if self._leaving:
+            leaving, self._leaving = self._leaving, {}
+            _send(leaving)
+        if self._to_store and not self._storing:
+            self._storing = True
+            self._tasks.spawn(self._store_all())
+
+    async def _store_all(self) -> None:
+        try:
+            while self._to_store:
+                finals, self._to_store = self._to_store, []
+                await self._store_outputs(finals)
+                self._stored(finals)
+        finally:
+            self._storing = False
+
+    async def _store_outputs(self, finals: list[_Final]) -> None:
+        """A full disk is no reason to lose a result: the node keeps it too until it is on ours."""
+        now = self._clock.wall()
+        rows = [OutputRecord(f.entry.call.id, f.entry.index, codec.pack(f.output), now) for f in finals]
+        while True:
+            try:
+                await self._store.add_outputs(rows)
+            except StoreError as error:
+                log.error("outputs wait for the store: %s", error)  # noqa: TRY400 - one line is all there is
+                await asyncio.sleep(STORE_RETRY)
+            else:
+                return
+
+    def _stored(self, finals: list[_Final]) -> None:
+        leaving: dict[Call, list[OutputItem]] = {}
+        for final in finals:
+            if final.entry.call.failed is None:
+                leaving.setdefault(final.entry.call, []).append(final.output)
+        _send(leaving)  # first: a call that is over lets go of its sessions
+        for final in finals:
+            if final.node is not None:
+                final.node.acknowledge(final.entry.id, final.output.attempt)
+            self._settle(final.entry, final.output)
+
+    # ------------------------------------------------------------------------------------------ generators
+
+    def yielded(self, message: NodeYields) -> None:
+        """Values of the attempt that counts, in order; those that came before are skipped."""
+        entry = self._table.inputs.get(message.input)
+        if entry is None or entry.output is not None or entry.attempt != message.attempt:
+            return
+        if entry.container != message.container or message.first > entry.next_yield:
+            return
+        if message.first == 0 and message.payloads:
+            self._dispatcher.feed(InputYielded(message.container, message.input, message.attempt))
+        first = entry.next_yield
+        room = max(0, entry.credit - first)
+        fresh = message.payloads[first - message.first :][:room]
+        if not fresh:
+            return
+        entry.yields += fresh
+        for session in entry.call.sessions:
+            session.send(Yields(entry.call.id, entry.index, first, fresh))
+
+    def credited(self, entry: Input, upto: int) -> bool:
+        """The consumer has taken all but the last window's values. False if that was known."""
+        if upto <= entry.credit:
+            return False
+        entry.credit = upto
+        taken = min(max(0, upto - YIELD_WINDOW - entry.first_yield), len(entry.yields))
+        del entry.yields[:taken]
+        entry.first_yield += taken
+        return True
+
+
+def _send(leaving: dict[Call, list[OutputItem]]) -> None:
+    for call, items in leaving.items():
+        for session in call.sessions:
+            session.send(Outputs(call.id, items))

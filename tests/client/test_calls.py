@@ -1,0 +1,93 @@
+"""The state of a call: delivered once, told again as needed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from squall.client.calls import CallState, Indexes
+from squall.client.reconnect import PAUSES_S, Reconnect, fatal
+from squall.exception import AuthError
+from squall.wire import messages as m
+from squall.wire.values import InputItem, Outcome, OutputItem, Payload
+from squall.wire.websocket import Refused
+
+
+@given(st.lists(st.integers(0, 40)))
+def test_indexes_are_a_set(numbers: list[int]) -> None:
+    indexes, model = Indexes(), set[int]()
+    for number in numbers:
+        assert indexes.add(number) is (number not in model)
+        model.add(number)
+    assert not indexes._above & set(range(indexes.low + 1))
+
+
+def output(index: int) -> OutputItem:
+    return OutputItem(index, Outcome("ok"))
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=10))
+def test_each_output_is_given_once_and_acknowledged_each_time(batches: list[list[int]]) -> None:
+    call = CallState("fc-1", "fu-1", "map")
+    call.send([InputItem(i, Payload()) for i in range(10)], last=True)
+    got: list[int] = []
+    acks: list[int] = []
+    for batch in batches:
+        call.outputs(m.Outputs("fc-1", [output(i) for i in batch]))
+        while (event := call.take()) is not None:
+            got.append(event.index)
+        received = call.received()
+        acks += received.indexes if received else []
+    assert sorted(got) == sorted(set().union(*batches))
+    assert sorted(acks) == sorted(i for batch in batches for i in batch)
+
+
+def test_again_tells_what_has_no_answer() -> None:
+    call = CallState("fc-1", "fu-1", "map", parent="fc-0:1")
+    call.send([InputItem(i, Payload(b"x")) for i in range(3)], last=True)
+    call.outputs(m.Outputs("fc-1", [output(1)]))
+    (inputs,) = call.again(new_session=False)
+    assert isinstance(inputs, m.Inputs)
+    assert [i.index for i in inputs.items] == [0, 2]
+    assert (inputs.last, inputs.parent) == (True, "fc-0:1")
+
+
+def test_again_tells_that_no_more_follow() -> None:
+    call = CallState("fc-1", "fu-1", "map")
+    call.send([InputItem(0, Payload())], last=False)
+    call.outputs(m.Outputs("fc-1", [output(0)]))
+    call.send([], last=True)
+    assert call.again(new_session=False) == [m.Inputs("fc-1", "fu-1", "map", [])]
+
+
+def test_again_does_not_send_what_is_on_the_server_s_disk() -> None:
+    call = CallState("fc-1", "fu-1", "map", durable=True)
+    call.send([InputItem(i, Payload()) for i in range(3)], last=False)
+    call.accepted(m.Accepted("fc-1", 2))
+    call.outputs(m.Outputs("fc-1", [output(0)]))
+    inputs, attach = call.again(new_session=True)
+    assert isinstance(inputs, m.Inputs)
+    assert [i.index for i in inputs.items] == [2]
+    assert attach == m.Attach("fc-1", 1)
+
+
+def test_reconnecting_takes_longer_each_time_and_has_an_end() -> None:
+    reconnect = Reconnect(patience=10)
+    assert not reconnect.active
+    pauses = []
+    for _ in range(8):
+        reconnect.begin(0.0)
+        pauses.append(reconnect.pause(0.0))
+    assert pauses == [*PAUSES_S, PAUSES_S[-1], PAUSES_S[-1]]
+    assert reconnect.pause(5.0) == 0
+    assert not reconnect.exhausted(9.9)
+    assert reconnect.exhausted(10.0)
+    reconnect.reset()
+    assert not reconnect.exhausted(1000.0)
+
+
+def test_what_no_second_attempt_can_help() -> None:
+    assert fatal(AuthError("no"))
+    assert fatal(Refused(404, "Not Found"))
+    assert not fatal(Refused(503, "Service Unavailable"))
+    assert not fatal(ConnectionRefusedError())

@@ -1,0 +1,193 @@
+"""The supervisor with small programs in the place of server, launcher and agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from squall.client import daemon_record
+from tests.house.source import ROOT, SRC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the daemon needs Linux")
+
+#: A program of the supervisor's: says that it runs, listens if it is told where, and says how it ends.
+PROGRAM = """
+import os, signal, socket, sys, time
+name, path, mode = sys.argv[1:]
+log = open(os.environ["EVENTS"], "a", buffering=1)
+def end(*_):
+    log.write(f"{name} ends\\n")
+    os._exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else end)
+if mode == "fail":
+    sys.exit("out of luck")
+if path:
+    server = socket.socket(socket.AF_UNIX); server.bind(path); server.listen()
+if mode == "orphan" and os.fork() == 0:
+    os.setsid(); log.write(f"orphan {os.getpid()}\\n"); time.sleep(600)
+log.write(f"{name} {os.getpid()}\\n")
+if mode == "brief":
+    time.sleep(0.2); sys.exit("had enough")
+time.sleep(600)
+"""
+
+#: The supervisor itself, with these programs: name, has a socket, mode.
+RUN = """
+import json, os, sys
+from squall.daemon.child import Program
+from squall.daemon.supervisor import Supervisor
+from squall.daemon import host
+from squall.exception import Error
+state, programs, idle, busy = json.loads(sys.argv[1])
+host.settle()
+made = []
+for name, mode in programs:
+    path = f"{state}/{name}.sock" if name != "node" else ""
+    command = (sys.executable, f"{state}/program.py", name, path, mode)
+    made.append(Program(name, command, f"{state}/logs/{name}.log", dict(os.environ), None, path, True, 1.0))
+try:
+    Supervisor(state, made, idle, lambda: os.path.exists(busy)).run()
+except Error as error:
+    sys.exit(str(error))
+"""
+
+
+class Host:
+    """A state directory, and a supervisor over it."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = str(state)
+        self.events_file = state / "events"
+        self.busy_file = state / "busy"
+        (state / "logs").mkdir()
+        (state / "program.py").write_text(PROGRAM)
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *programs: tuple[str, str], idle: float = 0.0) -> subprocess.Popen[str]:
+        argument = json.dumps([self.state, programs, idle, str(self.busy_file)])
+        environ = {**os.environ, "EVENTS": str(self.events_file), "PYTHONPATH": f"{SRC}:{ROOT}"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN, argument], env=environ, stderr=subprocess.PIPE, text=True
+        )
+        return self.process
+
+    def events(self) -> list[str]:
+        return self.events_file.read_text().splitlines() if self.events_file.exists() else []
+
+    def pids(self, name: str) -> list[int]:
+        found = [line.split()[1] for line in self.events() if line.startswith(f"{name} ")]
+        return [int(word) for word in found if word.isdecimal()]
+
+    def finish(self, expected: int = 0) -> str:
+        """Wait for its end; what it said."""
+        assert self.process is not None
+        _, said = self.process.communicate(timeout=20)
+        assert self.process.returncode == expected, said
+        return said
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Host]:
+    machine = Host(tmp_path)
+    yield machine
+    if machine.process is not None and machine.process.poll() is None:
+        machine.process.terminate()
+        machine.process.communicate(timeout=20)
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    return daemon_record.start_time(pid) != 0
+
+
+ALL = (("launcher", "good"), ("server", "good"), ("node", "good"))
+
+
+def test_programs_start_in_order_and_end_server_first_launcher_last(machine: Host) -> None:
+    process = machine.start(*ALL)
+    until(lambda: machine.pids("node"))
+    assert [e.split()[0] for e in machine.events()] == ["launcher", "server", "node"]
+    recorded = {(c.name, c.pid) for c in daemon_record.read_children(machine.state)}
+    assert recorded == {(name, machine.pids(name)[0]) for name, _ in ALL}
+    process.terminate()
+    machine.finish()
+    assert machine.events()[3:] == ["server ends", "node ends", "launcher ends"]
+    assert daemon_record.read_children(machine.state) == []
+
+
+def test_a_program_that_dies_is_started_again(machine: Host) -> None:
+    process = machine.start(*ALL)
+    until(lambda: machine.pids("node"))
+    os.kill(machine.pids("server")[0], signal.SIGKILL)
+    until(lambda: len(machine.pids("server")) == 2)
+    until(
+        lambda: (
+            ("server", machine.pids("server")[1])
+            in {(c.name, c.pid) for c in daemon_record.read_children(machine.state)}
+        )
+    )
+    assert len(machine.pids("launcher")) == len(machine.pids("node")) == 1
+    process.terminate()
+    assert "the server ended and starts again" in machine.finish()
+
+
+def test_pauses_between_starts_grow(machine: Host) -> None:
+    process = machine.start(("server", "good"), ("node", "brief"))
+    until(lambda: len(machine.pids("node")) == 3)
+    process.terminate()
+    said = machine.finish()
+    assert "the node ended and starts again: had enough" in said
+
+
+def test_one_that_cannot_begin_ends_all_with_its_last_words(machine: Host) -> None:
+    machine.start(("launcher", "good"), ("server", "fail"), ("node", "good"))
+    assert "the server ended: out of luck" in machine.finish(1)
+    assert [e.split()[0] for e in machine.events()] == ["launcher", "launcher"]
+    assert machine.events()[1] == "launcher ends"
+
+
+def test_a_stubborn_program_is_killed(machine: Host) -> None:
+    process = machine.start(("server", "stubborn"), ("node", "good"))
+    until(lambda: machine.pids("node"))
+    process.terminate()
+    machine.finish()
+    assert not alive(machine.pids("server")[0])
+
+
+def test_what_a_dead_agent_left_is_ended_with_the_daemon(machine: Host) -> None:
+    process = machine.start(("server", "good"), ("node", "orphan"))
+    until(lambda: machine.pids("node") and machine.pids("orphan"))
+    os.kill(machine.pids("node")[0], signal.SIGKILL)
+    until(lambda: len(machine.pids("node")) == 2)
+    assert alive(machine.pids("orphan")[0])  # a container goes on
+    process.terminate()
+    machine.finish()
+    assert not any(alive(pid) for pid in machine.pids("orphan"))
+
+
+def test_it_ends_when_nobody_needs_it(machine: Host) -> None:
+    machine.busy_file.touch()
+    process = machine.start(*ALL, idle=0.4)
+    until(lambda: machine.pids("node"))
+    time.sleep(1.0)
+    assert process.poll() is None
+    machine.busy_file.unlink()
+    assert "nobody needs it" in machine.finish()
+    assert machine.events()[-1] == "launcher ends"

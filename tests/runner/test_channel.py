@@ -1,0 +1,59 @@
+"""The runner outlives its agent: it comes back on the same path with what it holds."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from squall.runner import protocol
+
+if TYPE_CHECKING:
+    from tests.runner.conftest import Agent
+
+SLOW = (
+    "import os, sys, time\ndef f(path):\n    print('go', flush=True)\n"
+    "    while not os.path.exists(path): time.sleep(0.01)\n    return path\n"
+)
+
+
+def test_reconnects_with_the_input_it_runs(agent: Agent) -> None:
+    agent.load(SLOW, "f")
+    gate = str(agent.folder / "gate")
+    number = agent.input(gate)
+    assert agent.process is not None
+    assert agent.process.stdout is not None
+    agent.process.stdout.readline()
+    assert agent.connection is not None
+    agent.connection.close()
+    agent.listener.close()
+    open(gate, "w").close()
+    agent.listen()
+    assert agent.accept().header["held"] == [[number, "fc-1:1", 1]]
+    answers = [agent.receive(), agent.configure("f")]
+    assert [(a.kind, a.input) for a in answers] == [(protocol.OUTPUT, number), (protocol.READY, 0)]
+    assert agent.call(gate) == gate
+
+
+def test_an_idle_runner_reconnects_and_is_ready_again(agent: Agent) -> None:
+    agent.load("def f(x):\n    return x\n", "f")
+    assert agent.call(1) == 1
+    assert agent.connection is not None
+    agent.connection.close()
+    agent.listener.close()
+    agent.listen()
+    assert agent.accept().header["held"] == []
+    assert agent.configure("f").kind == protocol.READY
+    assert agent.call(2) == 2
+    number = agent.input(3)
+    agent.cancel(number)  # the new alarm works
+    assert agent.receive().input == number
+
+
+def test_a_long_socket_path(agent: Agent) -> None:
+    folder = agent.folder / ("x" * 120)
+    folder.mkdir()
+    os.symlink(agent.path, folder / "agent.sock")
+    (agent.source / "work.py").write_text("def f():\n    return 1\n")
+    agent.path = str(folder / "agent.sock")
+    agent.start()
+    assert agent.configure("f").kind == protocol.READY
