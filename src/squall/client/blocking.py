@@ -256,6 +256,9 @@ class BlockingClient(Client):
             return
         link.generation = self.session.connected()
         self._link = link
+        if self._closed:  # meanwhile, by another thread, which did not see this link
+            link.close()
+            return
         self._said = time.monotonic()
         self._take_in(frames)
         self.flush()

@@ -77,7 +77,8 @@ class Server:
         self._watch(wake, lambda: wake.recv(64))
         while not self._may_leave():
             for key, _ in self._selector.select(self._patience()):
-                key.data()
+                if self._selector.get_map().get(key.fd) is key:  # not closed by an event before it
+                    key.data()
             self._housekeeping()
         self._leave()
 
@@ -150,7 +151,9 @@ class Server:
 
     def _hello(self, agent: Agent, request: Message) -> None:
         losses = list(self._host.cgroups.losses) if self._host.cgroups else ["Nothing limits containers."]
-        if self._host.network is None:
+        if self._host.network is not None:
+            losses += self._host.network.losses
+        else:
             losses.append(f"Containers have no network: {self._host.network_reason}.")
         self._answer(agent, request, {"protocol": PROTOCOL, "pid": os.getpid(), "losses": losses})
 

@@ -60,7 +60,7 @@ def build(plan: Plan, root: int, sources: list[int]) -> None:
     mounts.attach_at(root, ROOT_POINT)
     processes.set_fs_ids(0)  # what is made in the image belongs to the container's root
     os.umask(0)
-    os.fchmod(_directory(root, "tmp"), 0o1777)
+    _sticky(_directory(root, "tmp"))
     for (target, is_directory), source in zip(plan.targets, sources, strict=True):
         _attach_at(root, target, source, is_directory=is_directory)
     _etc(root, plan.files)
@@ -69,6 +69,14 @@ def build(plan: Plan, root: int, sources: list[int]) -> None:
     _dev(_directory(root, "dev"))
     os.fchdir(root)
     mounts.pivot_root_here()
+
+
+def _sticky(directory: int) -> None:
+    """Everybody may write here, whatever the image says of its /tmp."""
+    mode = 0o1777
+    if stat.S_IMODE(os.fstat(directory).st_mode) != mode:
+        opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
+        os.fchmod(opened, mode)
 
 
 def _proc(at: int) -> None:

@@ -60,7 +60,7 @@ class NetworkConfig:
 
     @property
     def gateway(self) -> str:
-        """What containers route to. No interface of the host has it: neighbours are fixed, no ARP is spoken."""
+        """What containers route to. No interface of the host has it: neighbours are fixed, without ARP."""
         return str(self.network[1])
 
     @property

@@ -1,4 +1,4 @@
-"""nftables by its command, and the kernel's switch for forwarding. Both are the host's: we touch what is ours."""
+"""The command of nftables, and the kernel's switch for forwarding. Both are the host's: we touch our own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A container's interface: a pair of veth, one end in its network namespace, with fixed neighbours and routes.
+"""A container's interface: a veth pair, one end in its network namespace, with fixed neighbours and routes.
 
-Both ends of every pair have the same two hardware addresses, each pair being a wire of its own. The container's
-address is a /32 and its gateway is reached by the wire alone; the host routes the /32 back by it.
+Every pair has the same two hardware addresses, each pair being a wire of its own. The container's address is
+a /32 and its gateway is reached by the wire alone; the host routes the /32 back by it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ def inside(netns: int) -> Iterator[None]:
 
 
 def connect(host: Rtnetlink, name: str, alias: str, netns: int, address: str, gateway: str) -> None:
-    """Give a fresh network namespace its interface. Raises `OSError` and leaves nothing behind then;
-    `FileExistsError` if the name or the address is taken."""
+    """Give a fresh network namespace its interface.
+
+    Raises `OSError` and leaves nothing behind then; `FileExistsError` if the name or the address is taken.
+    """
     host.create_pair(name, HOST_MAC, CONTAINER_LINK, CONTAINER_MAC, netns)
     link = socket.if_nametoindex(name)
     try:
@@ -61,7 +63,7 @@ def _configure_host(host: Rtnetlink, link: int, name: str, alias: str, address: 
 
 def _configure_container(netns: int, address: str, gateway: str) -> None:
     with inside(netns):
-        # No IPv6 but on loopback: there is no route for it, and every address of it would have to be filtered.
+        # IPv6 on loopback only: there is no route for it, and all addresses of it would need filters.
         _set("ipv6", CONTAINER_LINK, "disable_ipv6", "1")
         link = socket.if_nametoindex(CONTAINER_LINK)
         container = Rtnetlink()

@@ -1,4 +1,4 @@
-"""rtnetlink, as little of it as pairs of interfaces, addresses and routes need (rtnetlink(7), linux/if_link.h).
+"""As little of rtnetlink as pairs of interfaces, addresses and routes need (rtnetlink(7), linux/if_link.h).
 
 By hand, because a library that knows all of it takes longer to import than a container to start. A socket
 belongs to the network namespace that it was opened in.
@@ -43,7 +43,7 @@ _BUFFER = 1 << 18
 class Link(NamedTuple):
     """An interface as the kernel lists it; `kind` is empty for hardware."""
 
-    index: int
+    number: int
     name: str
     kind: str
     alias: str

@@ -1,12 +1,13 @@
 """The networks that are in use, and those that wait for the next container of their workspace.
 
-A network namespace is reused for the same workspace only. Nothing in it can be left behind by a container: its
+A network namespace is reused for the same workspace only. A container leaves nothing behind in it: its
 processes and sockets are gone, and it had no capability to change addresses, routes or filters.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +20,15 @@ from squall.runtime.network.netlink import Link, Rtnetlink
 from squall.runtime.network.rules import Policy, ruleset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set as AbstractSet
+    from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
 
 OUR_ALIASES = "squall:"
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A network for one container: `fd` is the namespace and belongs to the pool; `link` is the host's end."""
+    """A network for one container: `fd` is the namespace, the pool's to close; `link` is the host's end."""
 
     fd: int
     address: str
@@ -51,7 +53,7 @@ class NetworkPool:
         firewall.find_nft()
         try:
             with Rtnetlink() as host:
-                links, routes = {link.index: link for link in host.links()}, host.routes()
+                links, routes = {link.number: link for link in host.links()}, host.routes()
             for route in routes:
                 self._refuse_overlap(route.destination, route.prefix_length, links.get(route.link))
             turned_on = firewall.was_off(config.table)
@@ -79,7 +81,7 @@ class NetworkPool:
 
         Raises `NetworkError`, and what `make_netns` raises.
         """
-        lease = next((l for l in reversed(self._idle.values()) if l.workspace == workspace), None)
+        lease = next((x for x in reversed(self._idle.values()) if x.workspace == workspace), None)
         if lease is None:
             lease = self._make(workspace, make_netns())
         else:
@@ -104,12 +106,14 @@ class NetworkPool:
         self._remove_rules()
 
     def clean_stale(self, keep: AbstractSet[str] = frozenset()) -> None:
-        """Remove what an earlier life left: interfaces with our name and mark, and, without any to keep, our
-        rules. `keep` names the links (`Lease.link`) of containers that still run."""
+        """Remove what an earlier life left: interfaces with our name and mark, and our rules.
+
+        `keep` names the links (`Lease.link`) of containers that still run; the rules stay for them.
+        """
         with Rtnetlink() as host:
             for link in host.links():
                 if self._is_ours(link) and link.name not in keep:
-                    _delete(host, link.index)
+                    _delete(host, link.number)
         if not keep:
             self._remove_rules()
 
@@ -134,18 +138,18 @@ class NetworkPool:
             os.close(netns)
             raise
 
-    def _free_slots(self) -> list[int]:
+    def _free_slots(self) -> Iterator[int]:
         """Beginning after the last one given, so that an address is not used again at once."""
         slots = self._config.slots
         start = self._next if self._next in slots else slots.start
-        order = (*range(start, slots.stop), *range(slots.start, start))
-        return [s for s in order if s not in self._leased and s not in self._idle]
+        order = itertools.chain(range(start, slots.stop), range(slots.start, start))
+        return (s for s in order if s not in self._leased and s not in self._idle)
 
     def _remove(self, lease: Lease) -> None:
         with Rtnetlink() as host:
             for link in host.links():
                 if link.name == lease.link and self._is_ours(link):
-                    _delete(host, link.index)
+                    _delete(host, link.number)
         os.close(lease.fd)
 
     def _remove_rules(self) -> None:
@@ -176,8 +180,10 @@ class NetworkPool:
 
 
 def _somebody_else_forwards() -> bool:
-    """Whether the host has a bridge: a container engine or a hypervisor that came after us found forwarding on,
-    and would lose it without a word."""
+    """Whether the host has a bridge.
+
+    A container engine or a hypervisor that came after us found forwarding on, and would lose it unawares.
+    """
     with Rtnetlink() as host:
         return any(link.kind == "bridge" for link in host.links())
 
@@ -188,7 +194,7 @@ def _delete(host: Rtnetlink, link: int) -> None:
 
 
 def _without_overlaps(networks: tuple[str, ...]) -> tuple[str, ...]:
-    """nftables takes no overlapping intervals in a set."""
+    """A set of nftables may not have overlapping intervals."""
     collapsed = ipaddress.collapse_addresses(ipaddress.IPv4Network(n) for n in networks)
     return tuple(str(n) for n in collapsed)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: The first that names a usable resolver counts. The others are where systemd-resolved and NetworkManager keep
-#: the upstream ones when the first names only their own on loopback.
+#: The first that names a usable resolver counts. The others are where systemd-resolved and NetworkManager
+#: keep the upstream ones when the first names only their own on loopback.
 SOURCES = (
     "/etc/resolv.conf",
     "/run/systemd/resolve/resolv.conf",

@@ -1,7 +1,7 @@
 """The policy as a table of nftables. Pure.
 
-Order matters: what a container may not reach is refused before what it may; and the answer is a refusal rather
-than silence, so that a program fails at once.
+Order matters: what a container may not reach is refused before what it may is allowed. The answer is a
+refusal rather than silence, so that a program fails at once.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 #: Before the host's own filters, so that their exceptions are none for containers. (Their refusals still hold.)
 PRIORITY = -10
 
-#: A chain that nothing uses, whose presence says that we turned forwarding on. It goes when the host reboots,
-#: as forwarding does; so it cannot be out of date.
+#: A chain that nothing uses, whose presence says that we turned forwarding on. It goes when the host
+#: reboots, as forwarding does; so it cannot be out of date.
 FORWARDING_WAS_OFF = "forwarding_was_off"
 
 REFUSE = ("meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited")

@@ -1,0 +1,1 @@
+"""The launcher: the only privileged process, one thread, which starts containers for the agent."""

@@ -1,0 +1,178 @@
+"""The `namespaces` driver: the agent's end of the launcher's socket, for asyncio.
+
+It holds no privilege. Containers outlive it: the launcher keeps their pipes and their ends until this driver,
+or the one of the agent's next life, has taken them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from squall.runtime.driver import DriverError, Runtime, Started
+from squall.runtime.launcher import messages
+from squall.runtime.launcher.container import status_from_json
+from squall.runtime.spec import ContainerSpec, ExitStatus, Usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from squall.runtime.launcher.messages import Message
+
+Answer = tuple[Any, list[int]]
+
+
+class NamespacesRuntime(Runtime):
+    """Containers from the launcher that serves at a socket. Make it with `connect`."""
+
+    name: ClassVar[str] = "namespaces"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: socket.socket | None = None
+        self._last_id = 0
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
+        self._final: dict[str, Usage] = {}
+
+    @classmethod
+    async def connect(cls, path: Path) -> NamespacesRuntime:
+        """Connect to the launcher at `path`. Raises `DriverError`."""
+        runtime = cls(path)
+        runtime._open()
+        hello, _ = await runtime._ask("hello")
+        runtime.losses = tuple(hello["losses"])
+        return runtime
+
+    async def start(self, spec: ContainerSpec) -> Started:
+        self._ends[spec.id] = asyncio.get_running_loop().create_future()
+        try:
+            ok, descriptors = await self._ask("start", spec=_resolved(spec).to_json())
+        except asyncio.CancelledError:
+            self._send({"id": 0, "op": "kill", "container": spec.id, "signal": 9})
+            raise
+        except BaseException:
+            self._ends.pop(spec.id, None)
+            raise
+        return Started(spec.id, ok["pid"], *descriptors)
+
+    async def wait(self, container_id: str) -> ExitStatus:
+        end = self._ends.get(container_id)
+        if end is None:
+            raise DriverError(f"there is no container {container_id}")
+        status = await asyncio.shield(end)
+        if self._ends.pop(container_id, None) is not None:
+            self._final[container_id] = status.usage
+            await self._ask("forget", container=container_id)
+        return status
+
+    async def kill(self, container_id: str, signal: int = 9) -> None:
+        await self._ask("kill", container=container_id, signal=int(signal))
+
+    async def usage(self, container_id: str) -> Usage:
+        ok, _ = await self._ask("usage", container=container_id)
+        return Usage(**ok)
+
+    async def adopt(self) -> list[Started]:
+        """Those that ended while no agent was there are among them: their output waits, `wait` returns at once."""
+        listed, _ = await self._ask("list")
+        return [await self._adopt(name) for name in listed["containers"] if name not in self._ends]
+
+    async def remove(self, path: str) -> None:
+        """Delete a tree that containers wrote (its files belong to root), soon. Raises `DriverError`."""
+        await self._ask("remove", path=os.path.realpath(path))
+
+    async def close(self) -> None:
+        """End the launcher with all that it holds."""
+        if self._connection is not None:
+            with suppress(DriverError):
+                await self._ask("close")
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Leave the launcher and its containers running."""
+        if self._connection is not None:
+            asyncio.get_running_loop().remove_reader(self._connection)
+            self._connection.close()
+            self._connection = None
+        for waiting in (*self._answers.values(), *self._ends.values()):
+            if not waiting.done():
+                waiting.set_exception(DriverError("the connection to the launcher is closed"))
+                waiting.exception()  # told to whoever waits; nobody has to
+        self._answers.clear()
+
+    async def _adopt(self, name: str) -> Started:
+        ok, descriptors = await self._ask("adopt", container=name)
+        self._ends[name] = asyncio.get_running_loop().create_future()
+        if ok["status"] is not None:
+            self._ends[name].set_result(status_from_json(ok["status"]))
+        return Started(name, ok["pid"], *descriptors)
+
+    def _open(self) -> None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.connect(str(self._path))
+        except OSError as error:
+            connection.close()
+            raise DriverError(f"no launcher at {self._path}: {error.strerror}; start the node again") from None
+        connection.setblocking(False)  # noqa: FBT003
+        self._connection = connection
+        asyncio.get_running_loop().add_reader(connection, self._readable)
+
+    async def _ask(self, operation: str, **fields: Any) -> Answer:
+        """One request and its answer. Raises `DriverError` with the launcher's reason."""
+        self._last_id += 1
+        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[self._last_id] = waiting
+        try:
+            self._send({"id": self._last_id, "op": operation, **fields})
+        except BaseException:
+            del self._answers[self._last_id]
+            raise
+        return await waiting
+
+    def _send(self, message: Message) -> None:
+        if self._connection is None:
+            raise DriverError("the connection to the launcher is closed")
+        try:
+            messages.send(self._connection, message)
+        except ValueError as error:
+            raise DriverError(str(error)) from None
+        except OSError as error:
+            raise DriverError(f"the launcher does not answer: {error.strerror}") from None
+
+    def _readable(self) -> None:
+        try:
+            while self._connection is not None:
+                message, descriptors = messages.receive(self._connection)
+                self._received(message, descriptors)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            self.disconnect()
+
+    def _received(self, message: Message, descriptors: list[int]) -> None:
+        if message.get("event") == "exit":
+            end = self._ends.get(message["container"])
+            if end is not None and not end.done():
+                end.set_result(status_from_json(message["status"]))
+            return
+        waiting = self._answers.pop(message["id"], None)
+        if waiting is None or waiting.done():
+            messages.close_all(descriptors)
+        elif "error" in message:
+            waiting.set_exception(DriverError(message["error"]))
+        else:
+            waiting.set_result((message["ok"], descriptors))
+
+
+def _resolved(spec: ContainerSpec) -> ContainerSpec:
+    """The launcher follows no symbolic link of the host, so they are resolved here."""
+    sources = tuple(replace(m, source=os.path.realpath(m.source)) for m in spec.mounts)
+    layers = tuple(os.path.realpath(layer) for layer in spec.layers)
+    upper = None if spec.upper is None else os.path.realpath(spec.upper)
+    return replace(spec, mounts=sources, layers=layers, upper=upper)
