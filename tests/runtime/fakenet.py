@@ -97,6 +97,8 @@ def join(name: str, address: str, netns: int, peer_address: str) -> None:
     with peer:
         peer.set_up(1)
         _attach(peer, link, peer_address, address, MAC)
+    with Rtnetlink() as host:
+        host.wait_running(socket.if_nametoindex(name))
 
 
 def _attach(netlink: Rtnetlink, link: int, address: str, neighbour: str, mac: bytes) -> None:

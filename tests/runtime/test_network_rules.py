@@ -115,7 +115,9 @@ def test_chains_of_others_that_drop_are_found() -> None:
 
 
 def test_resolvers_on_loopback_and_ipv6_are_left_out() -> None:
-    text = "# x\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.1\nnameserver 0.0.0.0\nnameserver\n"
+    text = (
+        "# x\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.1\nnameserver 0.0.0.0\nnameserver\n"
+    )
     assert usable(text) == ["192.0.2.1"]
 
 

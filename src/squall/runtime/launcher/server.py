@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from squall.runtime.spec import ExitStatus
 
 PROTOCOL = 1
+#: A launcher that nobody uses, and that keeps nothing, ends after this long.
+ORPHAN_S = 900.0
 #: How long the last containers may take when everything is to end.
 CLOSE_TIMEOUT_S = 15.0
 
@@ -52,6 +54,7 @@ class Server:
         self._ended: dict[str, tuple[Container, ExitStatus]] = {}
         self._waiting: dict[str, tuple[Agent, object]] = {}
         self._closing: float | None = None
+        self._used = time.monotonic()
         self._closers: list[tuple[Agent, object]] = []
         self._watch(listener, self._accept)
         self._operations: dict[str, Callable[[Agent, Message], None]] = {
@@ -91,7 +94,9 @@ class Server:
         """Seconds until something is due without an event; None if nothing is."""
         if self._closing is not None or any(not c.started for c in self._containers.values()):
             return 1.0
-        return 30.0 if any(w.zone for w in self._workspaces.values()) else None
+        if not self._agents or any(w.zone for w in self._workspaces.values()):
+            return 30.0
+        return None
 
     def _housekeeping(self) -> None:
         now = time.monotonic()
@@ -106,6 +111,10 @@ class Server:
             agent.connection.close()
             self._agents.remove(agent)
         self._sweep()
+        if self._agents or self._containers or self._ended:
+            self._used = now
+        elif now - self._used > ORPHAN_S:
+            self._begin_closing()
 
     def _sweep(self) -> None:
         """Watch the deletions that run, so that the next ones start when they end."""

@@ -48,6 +48,7 @@ def connect(host: Rtnetlink, name: str, alias: str, netns: int, address: str, ga
     try:
         _configure_host(host, link, name, alias, address)
         _configure_container(netns, address, gateway)
+        host.wait_running(link)
     except OSError:
         host.delete(link)
         raise

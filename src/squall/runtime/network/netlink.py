@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ _NESTED = 0x8000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 1, 3, 18, 20, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
-_UP = 1
+_UP, _RUNNING = 0x1, 0x40
 _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST, _SCOPE_UNIVERSE, _SCOPE_LINK, _ONLINK = 254, 4, 1, 0, 253, 4
 _PERMANENT = 0x80
 
 _BUFFER = 1 << 18
+
+# Usually it takes less than a millisecond.
+_RUNNING_ROUNDS, _RUNNING_POLL_S = 400, 0.0005
 
 
 class Link(NamedTuple):
@@ -47,6 +51,7 @@ class Link(NamedTuple):
     name: str
     kind: str
     alias: str
+    running: bool
 
 
 class Route(NamedTuple):
@@ -75,6 +80,21 @@ class Rtnetlink:
 
     def links(self) -> list[Link]:
         return [_parse_link(body) for body in self._dump(_GETLINK, _LINK.pack(0, 0, 0, 0, 0))]
+
+    def link(self, number: int) -> Link:
+        self._send(_GETLINK, _LINK.pack(0, 0, number, 0, 0), _ACK)
+        return next(_parse_link(body) for body in list(self._answers()))
+
+    def wait_running(self, number: int) -> None:
+        """Wait until an interface passes packets.
+
+        The end of a pair that was set up first does so a moment after the other one was: what it is given
+        before is dropped, and a connection would hang for the second until TCP tries again.
+        """
+        for _ in range(_RUNNING_ROUNDS):
+            if self.link(number).running:
+                return
+            time.sleep(_RUNNING_POLL_S)
 
     def routes(self) -> list[Route]:
         request = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -191,11 +211,11 @@ def _string(value: bytes) -> str:
 
 
 def _parse_link(body: bytes) -> Link:
-    _, _, index, _, _ = _LINK.unpack_from(body)
+    _, _, number, flags, _ = _LINK.unpack_from(body)
     found = _attributes(body[_LINK.size :])
     info = _attributes(found.get(_IFLA_LINKINFO, b""))
     texts = (found.get(_IFLA_IFNAME, b""), info.get(_INFO_KIND, b""), found.get(_IFLA_IFALIAS, b""))
-    return Link(index, *(_string(t) for t in texts))
+    return Link(number, *(_string(t) for t in texts), running=bool(flags & _RUNNING))
 
 
 def _parse_route(body: bytes) -> Route:

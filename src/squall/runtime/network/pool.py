@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import os
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -113,7 +114,8 @@ class NetworkPool:
         with Rtnetlink() as host:
             for link in host.links():
                 if self._is_ours(link) and link.name not in keep:
-                    _delete(host, link.number)
+                    with suppress(OSError):
+                        host.delete(link.number)
         if not keep:
             self._remove_rules()
 
@@ -146,10 +148,8 @@ class NetworkPool:
         return (s for s in order if s not in self._leased and s not in self._idle)
 
     def _remove(self, lease: Lease) -> None:
-        with Rtnetlink() as host:
-            for link in host.links():
-                if link.name == lease.link and self._is_ours(link):
-                    _delete(host, link.number)
+        with Rtnetlink() as host, suppress(OSError):  # it may have gone with its namespace
+            host.delete(socket.if_nametoindex(lease.link))
         os.close(lease.fd)
 
     def _remove_rules(self) -> None:
@@ -186,11 +186,6 @@ def _somebody_else_forwards() -> bool:
     """
     with Rtnetlink() as host:
         return any(link.kind == "bridge" for link in host.links())
-
-
-def _delete(host: Rtnetlink, link: int) -> None:
-    with suppress(OSError):  # gone with its namespace meanwhile
-        host.delete(link)
 
 
 def _without_overlaps(networks: tuple[str, ...]) -> tuple[str, ...]:

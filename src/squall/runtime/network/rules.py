@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Before the host's own filters, so that their exceptions are none for containers. (Their refusals still hold.)
+#: Before the host's own filters. (A packet must pass both: what these accept, those may still refuse.)
 PRIORITY = -10
 
 #: A chain that nothing uses, whose presence says that we turned forwarding on. It goes when the host

@@ -1,0 +1,1 @@
+"""The server's one public port and its embedded Unix socket."""
