@@ -19,7 +19,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "cli": frozenset({"sdk", "client", "wire"}),
     "sdk": frozenset({"client", "wire"}),
     "client": frozenset({"wire", "runner.protocol"}),
-    "daemon": frozenset({"client", "wire", "runtime.probe"}),
+    "daemon": frozenset({"client", "wire", "runtime.driver", "runtime.probe"}),
     "server": frozenset({"scheduling", "store", "build", "wire"}),
     "node": frozenset({"runtime", "build", "wire", "runner.protocol"}),
     "build": frozenset({"wire"}),

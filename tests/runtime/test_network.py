@@ -6,6 +6,8 @@ import functools
 import os
 import shutil
 import socket
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,6 +76,15 @@ def links() -> set[str]:
         return {link.name for link in host.links()}
 
 
+def eventually(holds: Callable[[], bool]) -> None:
+    """The kernel removes interfaces with their namespace, later."""
+    for _ in range(1000):
+        if holds():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not come true")
+
+
 @fake_host
 def test_container_reaches_the_internet_as_the_host() -> None:
     assert ask(lease(started()).fd, INTERNET) == HOST
@@ -84,7 +95,7 @@ def test_private_networks_are_open_unless_configured() -> None:
     open_to_it = started()
     assert ask(lease(open_to_it).fd, PRIVATE) == HOST
     open_to_it.teardown()
-    refusing = started(NetworkConfig(refuse=("10.0.0.0/8",), table="squall_test", link_prefix="sqt-"))
+    refusing = started(replace(CONFIG, refuse=("10.0.0.0/8",)))
     assert ask(lease(refusing).fd, PRIVATE) == "ConnectionRefusedError"
 
 
@@ -206,24 +217,23 @@ def test_network_is_reused_for_its_workspace_only() -> None:
 
 @fake_host
 def test_pool_is_bounded() -> None:
-    pool = started(NetworkConfig(table="squall_test", link_prefix="sqt-", pool_size=2))
+    pool = started(replace(CONFIG, pool_size=2))
     leases = [lease(pool, f"ws-{n}") for n in range(3)]
     for each in leases:
         pool.release(each)
         pool.release(each)  # twice is fine
-    assert {name for name in links() if name.startswith("sqt-")} == {x.link for x in leases[1:]}
+    eventually(lambda: {n for n in links() if n.startswith("sqt-")} == {x.link for x in leases[1:]})
 
 
 @fake_host
 def test_addresses_run_out_with_a_message_and_come_back() -> None:
-    pool = started(
-        NetworkConfig(subnet="198.19.7.0/29", table="squall_test", link_prefix="sqt-", pool_size=0)
-    )
+    pool = started(replace(CONFIG, subnet="198.19.7.0/29", pool_size=0))
     leases = [lease(pool) for _ in range(5)]
     assert len({x.address for x in leases}) == 5
     with pytest.raises(NetworkError, match="in use"):
         lease(pool)
     pool.release(leases[3])
+    eventually(lambda: leases[3].link not in links())
     assert lease(pool).address == leases[3].address
 
 
@@ -256,11 +266,9 @@ def test_forwarding_stays_on_for_a_bridge_that_came_later() -> None:
 
 
 def _add_bridge() -> None:
-    info = n._nested(n._IFLA_LINKINFO, n._text(n._INFO_KIND, "bridge"))
+    info = n._text(n._IFLA_IFNAME, "br0") + n._nested(n._IFLA_LINKINFO, n._text(n._INFO_KIND, "bridge"))
     with Rtnetlink() as host:
-        host._change(
-            n._NEWLINK, n._LINK.pack(0, 0, 0, 0, 0) + n._text(n._IFLA_IFNAME, "br0") + info, n._CREATE
-        )
+        host._change(n._NEWLINK, n._LINK.pack(0, 0, 0, 0, 0) + info, n._CREATE)
 
 
 @fake_host

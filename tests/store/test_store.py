@@ -2,201 +2,214 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import sqlite3
-import subprocess
-import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from squall.store.base import AppRecord, CallRecord, FunctionRecord, Identity, InputRecord, NotFound, OutputRecord, StoreError
-from squall.store.filesystem import file_system
-from squall.store.memory import MemoryStore
-from squall.store.sqlite import SqliteStore
+from squall.store.base import (
+    AppRecord,
+    CallRecord,
+    FunctionRecord,
+    Identity,
+    InputRecord,
+    NotFound,
+    OutputRecord,
+    StoreError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
-
     from squall.store.base import Store
 
-CALL = CallRecord("fc-1", "default", "main", "fu-1", "map", 1.0)
+pytestmark = pytest.mark.anyio
+
+APP = AppRecord("ap-1", "default", "main", "demo", "deployed", 1.0, 1)
+CALL = CallRecord("fc-1", "default", "main", "fu-1", "map", 1.0, "fc-0:7", complete=False)
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Callable[[Store], Awaitable[Any]]], Any]:
-    """Run a coroutine function with an open store."""
-
-    def runner(test: Callable[[Store], Awaitable[Any]]) -> Any:
-        async def main() -> Any:
-            store: Store = SqliteStore(tmp_path / "db.sqlite") if request.param == "sqlite" else MemoryStore()
-            await store.open()
-            try:
-                return await test(store)
-            finally:
-                await store.close()
-
-        return asyncio.run(main())
-
-    return runner
+def function(version: int, name: str = "f", app: str = "ap-1") -> FunctionRecord:
+    return FunctionRecord(f"fu-{app}-{name}-{version}", app, "default", "main", name, version, b"\0s", b"r")
 
 
-Run = "Callable[[Callable[[Store], Awaitable[Any]]], Any]"
+def inputs(call: str, *indexes: int) -> list[InputRecord]:
+    return [InputRecord(call, index, b"in%d" % index) for index in indexes]
 
 
-def test_workspaces_get_ranges_of_their_own(run: Any) -> None:
-    async def test(store: Store) -> None:
-        a, b = await store.create_workspace("a"), await store.create_workspace("b")
-        assert (a.uid_index, b.uid_index) == (0, 1)
-        assert await store.create_workspace("a") == a
-        assert await store.workspace("b") == b
+async def test_workspaces_get_ranges_of_their_own(store: Store) -> None:
+    first, second = await store.create_workspace("a"), await store.create_workspace("b")
+    assert (first.uid_index, second.uid_index) == (0, 1)
+    assert await store.create_workspace("a") == first
+    assert await store.workspace("b") == second
+    with pytest.raises(NotFound, match="no workspace 'c'"):
+        await store.workspace("c")
+
+
+async def test_tokens(store: Store) -> None:
+    await store.create_workspace("a")
+    await store.add_token("hash", Identity("a", "client"))
+    assert await store.identify("hash") == Identity("a", "client")
+    with pytest.raises(NotFound):
+        await store.identify("other")
+    with pytest.raises(StoreError):
+        await store.add_token("x", Identity("no such workspace", "client"))
+    with pytest.raises(NotFound):
+        await store.identify("x")
+
+
+async def test_an_app_is_replaced_by_its_id(store: Store) -> None:
+    await store.put_app(APP)
+    await store.put_app(replace(APP, state="stopped", version=3))
+    assert await store.app("ap-1") == replace(APP, state="stopped", version=3)
+    with pytest.raises(NotFound):
+        await store.app("ap-2")
+
+
+async def test_an_app_is_found_by_name_while_deployed(store: Store) -> None:
+    await store.put_app(APP)
+    assert await store.app_by_name("default", "main", "demo") == APP
+    for place in (("other", "main", "demo"), ("default", "other", "demo"), ("default", "main", "other")):
         with pytest.raises(NotFound):
-            await store.workspace("c")
-
-    run(test)
-
-
-def test_tokens(run: Any) -> None:
-    async def test(store: Store) -> None:
-        await store.create_workspace("a")
-        await store.add_token("hash", Identity("a", "client"))
-        assert await store.identify("hash") == Identity("a", "client")
-        with pytest.raises(NotFound):
-            await store.identify("other")
-        with pytest.raises(StoreError):
-            await store.add_token("x", Identity("no such workspace", "client"))
-
-    run(test)
+            await store.app_by_name(*place)
+    await store.put_app(replace(APP, state="stopped"))
+    with pytest.raises(NotFound):
+        await store.app_by_name("default", "main", "demo")
 
 
-def test_publish_and_versions(run: Any) -> None:
-    async def test(store: Store) -> None:
-        for version in (1, 2):
-            app = AppRecord("ap-1", "default", "main", "demo", "deployed", 1.0, version)
-            await store.publish(app, [FunctionRecord(f"fu-{version}", "ap-1", "default", "main", "f", version, b"s", b"r")])
-        assert [f.id for f in await store.functions("ap-1")] == ["fu-2"]
-        assert [f.id for f in await store.functions("ap-1", 1)] == ["fu-1"]
-        assert (await store.app_by_name("default", "main", "demo")).version == 2
-        assert await store.apps("other") == []
-        assert len(await store.apps(states=["deployed"])) == 1
-
-    run(test)
+async def test_one_deployed_app_of_a_name(store: Store) -> None:
+    await store.put_app(APP)
+    with pytest.raises(StoreError, match="refused"):
+        await store.put_app(replace(APP, id="ap-2"))
+    await store.put_app(replace(APP, id="ap-2", state="ephemeral"))
+    assert (await store.app_by_name("default", "main", "demo")).id == "ap-1"
 
 
-def test_manifests_belong_to_a_workspace(run: Any) -> None:
-    async def test(store: Store) -> None:
-        await store.put_manifest("a", "mo-1", b"data")
-        assert await store.manifest("a", "mo-1") == b"data"
-        with pytest.raises(NotFound):
-            await store.manifest("b", "mo-1")
-
-    run(test)
-
-
-def test_durable_calls(run: Any) -> None:
-    async def test(store: Store) -> None:
-        inputs = [InputRecord("fc-1", n, b"in") for n in range(3)]
-        await store.add_inputs(CALL, inputs)
-        await store.add_inputs(CALL, inputs)
-        await store.set_attempts([("fc-1", 1, 4)])
-        await store.add_outputs([OutputRecord("fc-1", 0, b"first", 2.0)])
-        await store.add_outputs([OutputRecord("fc-1", 0, b"second", 3.0)])
-        assert [o.payload for o in await store.call_outputs("fc-1")] == [b"first"]
-        assert await store.call_size("fc-1") == (3, 1)
-        ((call, waiting),) = await store.unfinished()
-        assert call == CALL
-        assert [(i.index, i.attempt) for i in waiting] == [(1, 4), (2, 0)]
-        await store.cancel_call("fc-1")
-        assert await store.unfinished() == []
-
-    run(test)
+async def test_apps_come_newest_first(store: Store) -> None:
+    old, new = replace(APP, created=1.0), replace(APP, id="ap-2", created=2.0, state="stopped")
+    other = replace(APP, id="ap-3", workspace="other")
+    for app in (old, new, other):
+        await store.put_app(app)
+    assert await store.apps("default") == [new, old]
+    assert {app.id for app in await store.apps()} == {"ap-1", "ap-2", "ap-3"}
+    assert await store.apps("default", ["deployed", "ephemeral"]) == [old]
+    assert await store.apps(states=["stopped"]) == [new]
 
 
-def test_only_finished_calls_expire(run: Any) -> None:
-    async def test(store: Store) -> None:
-        await store.add_inputs(CALL, [InputRecord("fc-1", 0, b""), InputRecord("fc-1", 1, b"")])
-        await store.add_outputs([OutputRecord("fc-1", 0, b"", 2.0)])
-        assert await store.expire(10.0) == 0
-        await store.add_outputs([OutputRecord("fc-1", 1, b"", 2.0)])
-        assert await store.expire(1.0) == 0
-        assert await store.expire(10.0) == 1
-        with pytest.raises(NotFound):
-            await store.call("fc-1")
-
-    run(test)
+async def test_publish_and_versions(store: Store) -> None:
+    await store.publish(APP, [function(1, "b"), function(1, "a")])
+    await store.publish(replace(APP, version=2), [function(2, "a")])
+    assert await store.functions("ap-1") == [function(2, "a")]
+    assert await store.functions("ap-1", 1) == [function(1, "a"), function(1, "b")]
+    assert await store.functions("ap-2") == []
+    assert (await store.app("ap-1")).version == 2
+    assert await store.function("fu-ap-1-b-1") == function(1, "b")
+    with pytest.raises(NotFound):
+        await store.function("fu-none")
 
 
-def test_many_writers_share_commits_and_a_bad_one_fails_alone(run: Any) -> None:
-    async def test(store: Store) -> None:
-        calls = [store.add_inputs(CallRecord(f"fc-{n}", "d", "m", "f", "unary", 1.0), []) for n in range(200)]
-        bad = store.add_token("x", Identity("nobody", "client"))
-        results = await asyncio.gather(*calls, bad, return_exceptions=True)
-        assert [type(r) for r in results if r is not None] == [StoreError]
-        assert (await store.call("fc-199")).function == "f"
-
-    run(test)
+async def test_publish_is_all_or_nothing(store: Store) -> None:
+    await store.put_app(APP)
+    with pytest.raises(StoreError):
+        await store.publish(replace(APP, version=2), [function(2), function(2, app="ap-unknown")])
+    assert (await store.app("ap-1")).version == 1
+    assert await store.functions("ap-1") == []
 
 
-def test_a_newer_or_damaged_database_is_refused(tmp_path: Path) -> None:
-    newer = tmp_path / "newer.sqlite"
-    with sqlite3.connect(newer) as db:
-        db.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer Squall"):
-        asyncio.run(SqliteStore(newer).open())
-    damaged = tmp_path / "damaged.sqlite"
-    damaged.write_bytes(b"this is no database, but it is long enough to look at" * 100)
-    with pytest.raises(StoreError, match="damaged"):
-        asyncio.run(SqliteStore(damaged).open())
+async def test_manifests_belong_to_a_workspace(store: Store) -> None:
+    await store.put_manifest("a", "mo-1", b"data")
+    await store.put_manifest("a", "mo-1", b"data")
+    assert await store.manifest("a", "mo-1") == b"data"
+    with pytest.raises(NotFound):
+        await store.manifest("b", "mo-1")
 
 
-def test_the_file_is_private(tmp_path: Path) -> None:
-    async def main() -> None:
-        store = SqliteStore(tmp_path / "db.sqlite")
-        await store.open()
-        await store.close()
-
-    asyncio.run(main())
-    assert (tmp_path / "db.sqlite").stat().st_mode & 0o077 == 0
+async def test_inputs_are_taken_once(store: Store) -> None:
+    await store.add_inputs(CALL, inputs("fc-1", 0, 1))
+    await store.add_inputs(CALL, [InputRecord("fc-1", 1, b"another"), *inputs("fc-1", 2)])
+    assert await store.unfinished() == [(CALL, inputs("fc-1", 0, 1, 2))]
+    assert await store.call_size("fc-1") == (3, 0)
+    assert await store.call_size("fc-none") == (0, 0)
 
 
-def test_network_file_systems_are_told(tmp_path: Path) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text("/dev/x / ext4 rw 0 0\nserver:/x /home nfs4 rw 0 0\n")
-    assert file_system(tmp_path.__class__("/home/me/state"), mounts) == "nfs4"
-    assert file_system(tmp_path.__class__("/homes"), mounts) == "ext4"
+async def test_complete_sticks(store: Store) -> None:
+    await store.add_inputs(CALL, [])
+    assert await store.call("fc-1") == CALL
+    await store.add_inputs(replace(CALL, complete=True), [])
+    await store.add_inputs(CALL, [])
+    assert await store.call("fc-1") == replace(CALL, complete=True)
 
 
-_WRITER = """
-import asyncio, sys
-from pathlib import Path
-from squall.store.base import CallRecord, InputRecord
-from squall.store.sqlite import SqliteStore
-async def main():
-    store = SqliteStore(Path(sys.argv[1])); await store.open()
-    for n in range(100_000):
-        await store.add_inputs(CallRecord(f"fc-{n}", "d", "m", "f", "unary", 1.0), [InputRecord(f"fc-{n}", 0, b"x")])
-        print(n, flush=True)
-asyncio.run(main())
-"""
+@pytest.mark.parametrize("stranger", [{"workspace": "other"}, {"environment": "other"}])
+async def test_a_call_of_somebody_else_is_not_added_to(store: Store, stranger: dict[str, str]) -> None:
+    await store.add_inputs(CALL, inputs("fc-1", 0))
+    with pytest.raises(NotFound):
+        await store.add_inputs(replace(CALL, **stranger, complete=True), inputs("fc-1", 1))  # type: ignore[arg-type]
+    assert await store.unfinished() == [(CALL, inputs("fc-1", 0))]
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    path = tmp_path / "db.sqlite"
-    with subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for _ in range(50):
-            process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-        acknowledged = 50 + len(process.stdout.read().splitlines())
+async def test_attempts_are_remembered(store: Store) -> None:
+    await store.add_inputs(CALL, inputs("fc-1", 0, 1))
+    await store.set_attempts([("fc-1", 1, 4), ("fc-1", 9, 1), ("fc-none", 0, 1)])
+    ((_, waiting),) = await store.unfinished()
+    assert [(i.index, i.attempt) for i in waiting] == [(0, 0), (1, 4)]
 
-    async def count() -> int:
-        store = SqliteStore(path)
-        await store.open()
-        try:
-            return len(await store.unfinished())
-        finally:
-            await store.close()
 
-    assert asyncio.run(count()) >= acknowledged
+async def test_the_first_output_stays(store: Store) -> None:
+    await store.add_inputs(CALL, inputs("fc-1", 0, 1, 2))
+    first = [OutputRecord("fc-1", 2, b"two", 2.0), OutputRecord("fc-1", 0, b"zero", 2.0)]
+    await store.add_outputs(first)
+    await store.add_outputs([OutputRecord("fc-1", 0, b"late", 3.0)])
+    assert await store.call_outputs("fc-1") == first[::-1]
+    assert await store.call_outputs("fc-1", 1) == first[:1]
+    assert await store.call_size("fc-1") == (3, 2)
+    assert await store.unfinished() == [(CALL, inputs("fc-1", 1))]
+
+
+async def test_outputs_of_what_was_forgotten_are_dropped(store: Store) -> None:
+    await store.add_inputs(CALL, inputs("fc-1", 0))
+    await store.add_outputs([OutputRecord("fc-none", 0, b"", 1.0), OutputRecord("fc-1", 5, b"", 1.0)])
+    assert await store.call_outputs("fc-none") == await store.call_outputs("fc-1") == []
+
+
+async def test_a_cancelled_call_is_still_unfinished(store: Store) -> None:
+    await store.add_inputs(CALL, inputs("fc-1", 0))
+    await store.cancel_call("fc-1")
+    await store.cancel_call("fc-none")
+    assert (await store.call("fc-1")).cancelled
+    ((call, _),) = await store.unfinished()
+    assert call.cancelled
+
+
+async def test_unfinished_calls_come_oldest_first(store: Store) -> None:
+    for number, created in enumerate((3.0, 1.0, 2.0)):
+        call = replace(CALL, id=f"fc-{number}", created=created)
+        await store.add_inputs(call, inputs(call.id, 1, 0))
+    found = await store.unfinished()
+    assert [call.id for call, _ in found] == ["fc-1", "fc-2", "fc-0"]
+    assert all([i.index for i in waiting] == [0, 1] for _, waiting in found)
+
+
+async def test_calls_expire_when_they_are_done(store: Store) -> None:
+    call = replace(CALL, complete=True)
+    await store.add_inputs(call, inputs("fc-1", 0, 1))
+    await store.add_outputs([OutputRecord("fc-1", 0, b"", 2.0)])
+    assert await store.expire(10.0) == 0  # an input is under way
+    await store.add_outputs([OutputRecord("fc-1", 1, b"", 5.0)])
+    assert await store.expire(5.0) == 0  # an output is not old enough
+    assert await store.expire(5.1) == 1
+    assert await store.call_size("fc-1") == (0, 0)
+    assert await store.call_outputs("fc-1") == []
+    with pytest.raises(NotFound):
+        await store.call("fc-1")
+
+
+async def test_a_call_that_may_grow_does_not_expire(store: Store) -> None:
+    await store.add_inputs(CALL, [])
+    assert await store.expire(10.0) == 0
+    await store.add_inputs(replace(CALL, complete=True), [])
+    assert await store.expire(10.0) == 1
+
+
+async def test_many_calls_expire(store: Store) -> None:
+    for number in range(450):
+        await store.add_inputs(replace(CALL, id=f"fc-{number}", complete=True), [])
+    assert await store.expire(10.0) == 450

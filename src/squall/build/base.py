@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from squall.wire.values import Manifest, Recipe
 
 
-
 class BuildError(Exception):
     """An image could not be built. The message is one line; `tail` the failing step's last lines."""
 
@@ -64,6 +63,18 @@ class Sandbox(ABC):
         log: Callable[[bytes], None],
     ) -> StepResult:
         """Run `argv` as root over `layers`, writes landing in `upper`; `binds` are read-only, host to target."""
+
+
+class HostRunner(ABC):
+    """Runs one of our own programs as root on the host; the node implements it with its launcher.
+
+    What it is asked to run is made of this package's constants and of the host's own files, never of anything
+    that a tenant sent.
+    """
+
+    @abstractmethod
+    async def run(self, argv: tuple[str, ...], log: Callable[[bytes], None]) -> StepResult:
+        """Run `argv` to its end; output goes to `log`. A program that is not there ends with exit code 127."""
 
 
 class Files(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squall import __version__
@@ -13,7 +14,7 @@ from squall.client.connect import local
 from squall.client.core import Credentials
 from squall.daemon import host, options, privileges, programs, state
 from squall.daemon.supervisor import Supervisor
-from squall.exception import Error
+from squall.exception import Error, InvalidError
 from squall.wire.control import Empty
 from squall.wire.values import PROTOCOL
 
@@ -42,7 +43,7 @@ def serve(given: Options) -> None:
     identity, loss = privileges.choose()
     state.prepare(given.state, identity)
     state.clear(given.state)
-    driver, losses = _driver()
+    driver, losses = _driver(given.state)
     _record(given, driver, [*losses, *([loss] if loss else [])])
     planned = programs.plan(given, driver, identity, _environ(given))
     Supervisor(given.state, planned, given.idle_exit, lambda: busy(given.state)).run()
@@ -55,11 +56,16 @@ def _environ(given: Options) -> dict[str, str]:
     return environ
 
 
-def _driver() -> tuple[str, list[str]]:
+def _driver(directory: str) -> tuple[str, list[str]]:
+    """The driver's name, and what is lost with it. SQUALL_DRIVER forces one."""
+    from squall.runtime.driver import DriverError
     from squall.runtime.probe import choose
 
-    name, losses = choose(os.environ.get("SQUALL_DRIVER"))
-    return name, list(losses)
+    try:
+        choice = choose(os.environ.get("SQUALL_DRIVER") or None, Path(directory))
+    except DriverError as error:
+        raise InvalidError(str(error)) from None
+    return choice.name, [f"no isolation between functions: {choice.reason}"] if choice.reason else []
 
 
 def _record(given: Options, driver: str, losses: list[str]) -> None:

@@ -53,6 +53,12 @@ def drop_bounding(keep_mask: int) -> None:
             checked(-1, f"cannot drop capability {capability}")
 
 
+def permitted() -> int:
+    """The permitted set of the calling process."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return next(int(line.split()[1], 16) for line in status if line.startswith("CapPrm:"))
+
+
 def set_caps(mask: int) -> None:
     """Permitted and effective become `mask`; inheritable and ambient become empty. Raises `OSError`."""
     zero = ctypes.c_ulong(0)

@@ -32,12 +32,13 @@ class NamespacesRuntime(Runtime):
     name: ClassVar[str] = "namespaces"
 
     def __init__(self, path: Path) -> None:
+        """Call it from the loop that is to serve the driver."""
         self._path = path
+        self._loop = asyncio.get_running_loop()
         self._connection: socket.socket | None = None
         self._last_id = 0
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
-        self._final: dict[str, Usage] = {}
 
     @classmethod
     async def connect(cls, path: Path) -> NamespacesRuntime:
@@ -49,7 +50,7 @@ class NamespacesRuntime(Runtime):
         return runtime
 
     async def start(self, spec: ContainerSpec) -> Started:
-        self._ends[spec.id] = asyncio.get_running_loop().create_future()
+        self._ends[spec.id] = self._loop.create_future()
         try:
             ok, descriptors = await self._ask("start", spec=_resolved(spec).to_json())
         except asyncio.CancelledError:
@@ -66,7 +67,6 @@ class NamespacesRuntime(Runtime):
             raise DriverError(f"there is no container {container_id}")
         status = await asyncio.shield(end)
         if self._ends.pop(container_id, None) is not None:
-            self._final[container_id] = status.usage
             await self._ask("forget", container=container_id)
         return status
 
@@ -78,13 +78,13 @@ class NamespacesRuntime(Runtime):
         return Usage(**ok)
 
     async def adopt(self) -> list[Started]:
-        """Those that ended while no agent was there are among them: their output waits, `wait` returns at once."""
+        """With those that ended while no agent was there: their output waits, `wait` returns at once."""
         listed, _ = await self._ask("list")
         return [await self._adopt(name) for name in listed["containers"] if name not in self._ends]
 
     async def remove(self, path: str) -> None:
         """Delete a tree that containers wrote (its files belong to root), soon. Raises `DriverError`."""
-        await self._ask("remove", path=os.path.realpath(path))
+        await self._ask("remove", path=_real(path))
 
     async def close(self) -> None:
         """End the launcher with all that it holds."""
@@ -96,18 +96,19 @@ class NamespacesRuntime(Runtime):
     def disconnect(self) -> None:
         """Leave the launcher and its containers running."""
         if self._connection is not None:
-            asyncio.get_running_loop().remove_reader(self._connection)
+            self._loop.remove_reader(self._connection)
             self._connection.close()
             self._connection = None
-        for waiting in (*self._answers.values(), *self._ends.values()):
-            if not waiting.done():
-                waiting.set_exception(DriverError("the connection to the launcher is closed"))
-                waiting.exception()  # told to whoever waits; nobody has to
+        waiting: list[asyncio.Future[Any]] = [*self._answers.values(), *self._ends.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(DriverError("the connection to the launcher is closed"))
+                future.exception()  # told to whoever waits; nobody has to
         self._answers.clear()
 
     async def _adopt(self, name: str) -> Started:
         ok, descriptors = await self._ask("adopt", container=name)
-        self._ends[name] = asyncio.get_running_loop().create_future()
+        self._ends[name] = self._loop.create_future()
         if ok["status"] is not None:
             self._ends[name].set_result(status_from_json(ok["status"]))
         return Started(name, ok["pid"], *descriptors)
@@ -115,18 +116,21 @@ class NamespacesRuntime(Runtime):
     def _open(self) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            connection.connect(str(self._path))
+            with messages.reachable(self._path) as name:
+                connection.connect(name)
         except OSError as error:
             connection.close()
-            raise DriverError(f"no launcher at {self._path}: {error.strerror}; start the node again") from None
-        connection.setblocking(False)  # noqa: FBT003
+            raise DriverError(
+                f"no launcher at {self._path}: {error.strerror}; start the node again"
+            ) from None
+        connection.setblocking(False)
         self._connection = connection
-        asyncio.get_running_loop().add_reader(connection, self._readable)
+        self._loop.add_reader(connection, self._readable)
 
     async def _ask(self, operation: str, **fields: Any) -> Answer:
         """One request and its answer. Raises `DriverError` with the launcher's reason."""
         self._last_id += 1
-        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[Answer] = self._loop.create_future()
         self._answers[self._last_id] = waiting
         try:
             self._send({"id": self._last_id, "op": operation, **fields})
@@ -170,9 +174,15 @@ class NamespacesRuntime(Runtime):
             waiting.set_result((message["ok"], descriptors))
 
 
-def _resolved(spec: ContainerSpec) -> ContainerSpec:
+def _real(path: str) -> str:
     """The launcher follows no symbolic link of the host, so they are resolved here."""
-    sources = tuple(replace(m, source=os.path.realpath(m.source)) for m in spec.mounts)
-    layers = tuple(os.path.realpath(layer) for layer in spec.layers)
-    upper = None if spec.upper is None else os.path.realpath(spec.upper)
-    return replace(spec, mounts=sources, layers=layers, upper=upper)
+    return os.path.realpath(path)
+
+
+def _resolved(spec: ContainerSpec) -> ContainerSpec:
+    return replace(
+        spec,
+        mounts=tuple(replace(m, source=_real(m.source)) for m in spec.mounts),
+        layers=tuple(_real(layer) for layer in spec.layers),
+        upper=None if spec.upper is None else _real(spec.upper),
+    )

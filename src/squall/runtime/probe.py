@@ -108,7 +108,8 @@ def _run(path: Path, spec: ContainerSpec) -> str | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.settimeout(TRIAL_TIMEOUT_S)
         try:
-            connection.connect(str(path))
+            with messages.reachable(path) as name:
+                connection.connect(name)
             messages.send(connection, {"id": 1, "op": "start", "spec": spec.to_json()})
             started, descriptors = messages.receive(connection)
             messages.close_all(descriptors)

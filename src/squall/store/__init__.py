@@ -1,1 +1,4 @@
-"""What must survive: records and blobs, behind interfaces. Shipped: SQLite and a directory; a double in memory."""
+"""What must survive: records and blobs, behind interfaces.
+
+Shipped: SQLite and a directory; doubles in memory.
+"""

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class StoreError(Exception):
-    """State could not be read or written (disk full, read-only, corrupt, newer schema); one line for a user."""
+    """State could not be read or written (disk full, read-only, corrupt, newer schema): one line."""
 
 
-class NotFound(Exception):  # noqa: N818 - an answer, not a fault
+class NotFound(Exception):
     """No such record."""
 
 
@@ -162,7 +162,10 @@ class Store(ABC):
     # durable calls
     @abstractmethod
     async def add_inputs(self, call: CallRecord, inputs: Sequence[InputRecord]) -> None:
-        """Insert the call if new, and inputs that are not there yet; synced on return."""
+        """Insert the call if new, and inputs that are not there yet; synced on return.
+
+        `complete` sticks. Raises NotFound when the id is a call of another workspace or environment.
+        """
 
     @abstractmethod
     async def set_attempts(self, attempts: Sequence[tuple[str, int, int]]) -> None:
@@ -170,7 +173,7 @@ class Store(ABC):
 
     @abstractmethod
     async def add_outputs(self, outputs: Sequence[OutputRecord]) -> None:
-        """The first output of an input stays; synced on return."""
+        """Of each input the first output stays; those of unknown inputs are dropped. Synced on return."""
 
     @abstractmethod
     async def cancel_call(self, call_id: str) -> None: ...
@@ -188,15 +191,25 @@ class Store(ABC):
 
     @abstractmethod
     async def unfinished(self) -> list[tuple[CallRecord, list[InputRecord]]]:
-        """All durable calls with inputs that have no output yet, for a server that starts."""
+        """All durable calls with inputs that have no output yet, oldest first: cancelled ones too, which a
+        server that starts has to end.
+        """
 
     @abstractmethod
     async def expire(self, before: float) -> int:
-        """Forget outputs (and calls that are done) older than this; returns how many calls."""
+        """Forget calls that are done, with all they have, whose newest output is older than this (wall-clock
+        seconds); returns how many. A call that is not done loses nothing: its inputs would run again.
+        """
 
 
 class Blobs(ABC):
     """Content by its SHA-256, kept per workspace."""
+
+    async def open(self) -> None:  # noqa: B027 - what needs no place has nothing to do
+        """Make the place and clear what was never finished. Raises StoreError."""
+
+    async def close(self) -> None:  # noqa: B027 - see open
+        """Finish what is under way."""
 
     @abstractmethod
     async def has(self, workspace: str, blob: str) -> bool: ...

@@ -1,107 +1,239 @@
-"""Blobs in a directory: `<root>/<workspace>/<first two digits>/<sha256>`, visible only once whole and synced."""
+"""Blobs in a directory: `<workspace>/<first two digits>/<sha256>`, there only once they are whole and synced.
+
+An upload is a file of `<workspace>/tmp`, renamed into its place by `finish`. Nobody else writes below the
+directory, so what is in `tmp` when it is opened was left by a server that died.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import re
 import secrets
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from squall.store.base import Blobs, NotFound, StoreError, Upload
+from squall.store.errors import store_error
+from squall.store.filesystem import refuse_network
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-_HEX = frozenset("0123456789abcdef")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+#: No name of a workspace leaves its tree: it begins with a letter or digit and has no slash.
+_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BLOB = re.compile(r"[0-9a-f]{64}")
+_INCOMING = "tmp"
+
+#: Threads that wait for the disk.
+THREADS = 8
 
 
 class DiskBlobs(Blobs):
-    """Ids and workspaces come from outside: whatever is no plain name is simply not found."""
+    """Used between `open` and `close`. Directories are made with mode 0700."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: str | os.PathLike[str], *, network_file_system: bool = False) -> None:
+        self._root = os.fspath(root)
+        self._network = network_file_system
+        self._disk = _Disk(self._root)
+
+    async def open(self) -> None:
+        await self._disk(_open, self._root, self._network)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._disk.close)
 
     async def has(self, workspace: str, blob: str) -> bool:
-        return self._path(workspace, blob).is_file()
+        path = self._path(workspace, blob)
+        return path is not None and await self._disk(os.path.exists, path)
 
     async def begin(self, workspace: str, blob: str) -> Upload:
-        target = self._path(workspace, blob)
-        temporary = target.with_name(f".{blob}.{secrets.token_hex(8)}")
+        path = self._path(workspace, blob)
+        if path is None:
+            raise ValueError(f"{blob[:80]!r} in {workspace[:80]!r} names no blob")
+        incoming = os.path.join(self._root, workspace, _INCOMING, f"{blob}-{secrets.token_hex(8)}")
+        file = _Incoming(incoming, path)
+        upload = _DiskUpload(self._disk, file)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = temporary.open("xb")
-        except OSError as error:
-            raise StoreError(_explain(error)) from None
-        return DiskUpload(file, temporary, target)
+            await self._disk(file.create)
+        except asyncio.CancelledError:
+            await upload.abort()
+            raise
+        return upload
 
     async def read(self, workspace: str, blob: str, chunk: int) -> AsyncIterator[bytes]:
+        file = _Outgoing(self._found(workspace, blob))
         try:
-            file = self._path(workspace, blob).open("rb")
-        except FileNotFoundError:
-            raise NotFound(blob) from None
-        except OSError as error:
-            raise StoreError(_explain(error)) from None
-        with file:
-            while data := await asyncio.to_thread(file.read, chunk):
-                yield data
+            while piece := await self._disk(file.read, chunk):
+                yield piece
+        finally:
+            file.close()
 
     async def size(self, workspace: str, blob: str) -> int:
-        try:
-            return self._path(workspace, blob).stat().st_size
-        except FileNotFoundError:
-            raise NotFound(blob) from None
+        return (await self._disk(os.stat, self._found(workspace, blob))).st_size
 
-    def _path(self, workspace: str, blob: str) -> Path:
-        if len(blob) != 64 or not _HEX.issuperset(blob) or not workspace or "/" in workspace or workspace[0] == ".":
-            raise NotFound(blob[:80])
-        return self._root / workspace / blob[:2] / blob
+    def _found(self, workspace: str, blob: str) -> str:
+        path = self._path(workspace, blob)
+        if path is None:
+            raise NotFound(f"no blob {blob[:80]}")
+        return path
+
+    def _path(self, workspace: str, blob: str) -> str | None:
+        if not _WORKSPACE.fullmatch(workspace) or not _BLOB.fullmatch(blob):
+            return None
+        return os.path.join(self._root, workspace, blob[:2], blob)
 
 
-class DiskUpload(Upload):
-    """Written beside its place, then renamed into it."""
-
-    def __init__(self, file: BinaryIO, temporary: Path, target: Path) -> None:
-        self._file, self._temporary, self._target = file, temporary, target
-        self._hash = hashlib.sha256()
+class _DiskUpload(Upload):
+    def __init__(self, disk: _Disk, file: _Incoming) -> None:
+        self._disk = disk
+        self._file = file
 
     async def write(self, data: bytes) -> None:
-        self._hash.update(data)
-        try:
-            await asyncio.to_thread(self._file.write, data)
-        except OSError as error:
-            await self.abort()
-            raise StoreError(_explain(error)) from None
+        await self._disk(self._file.write, data)
 
     async def finish(self) -> None:
-        if self._hash.hexdigest() != self._target.name:
-            await self.abort()
-            raise ValueError(f"the content is not what {self._target.name[:12]}... stands for")
-        try:
-            await asyncio.to_thread(self._publish)
-        except OSError as error:
-            await self.abort()
-            raise StoreError(_explain(error)) from None
+        await self._disk(self._file.publish)
 
     async def abort(self) -> None:
+        await self._disk(self._file.remove)
+
+
+class _Disk:
+    """Runs what touches the disk on threads; errors come out as StoreError and NotFound."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="blobs")
+
+    async def __call__(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
-            self._file.close()
-        except OSError:
-            pass  # what a full disk could not take is being deleted anyway
-        self._temporary.unlink(missing_ok=True)
-
-    def _publish(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._temporary.rename(self._target)
-        directory = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
+            future = self._pool.submit(work, *args, **kwargs)
+        except RuntimeError:
+            raise StoreError("the server is shutting down: try again when it is back") from None
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            return await asyncio.wrap_future(future)
+        except FileNotFoundError as error:
+            raise NotFound(f"no blob {os.path.basename(str(error.filename))}") from None
+        except OSError as error:
+            raise store_error(error, self._root) from None
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
 
 
-def _explain(error: OSError) -> str:
-    return f"cannot store data: {error.strerror}; free some space or set SQUALL_STATE to another directory"
+class _Incoming:
+    """A file on its way in. Threads enter one at a time: a task may be cancelled while its write goes on."""
+
+    def __init__(self, path: str, target: str) -> None:
+        self._path = path
+        self._target = target
+        self._hash = hashlib.sha256()
+        self._lock = threading.Lock()
+        self._descriptor = -1
+        self._over = False
+
+    def create(self) -> None:
+        with self._lock:
+            if self._over:
+                return
+            _make_directories(os.path.dirname(self._path))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o600)
+
+    def write(self, data: bytes) -> None:
+        with self._lock:
+            if self._over:
+                raise ValueError("the upload has ended")
+            self._hash.update(data)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+    def publish(self) -> None:
+        with self._lock:
+            blob = os.path.basename(self._target)
+            if self._over or self._hash.hexdigest() != blob:
+                raise ValueError(f"blob {blob[:12]}: the content is not what its id says")
+            os.fsync(self._descriptor)
+            directory = os.path.dirname(self._target)
+            _make_directories(directory)
+            os.rename(self._path, self._target)
+            self._end()
+            _sync_directory(directory)
+
+    def remove(self) -> None:
+        """Nothing to do after `publish`."""
+        with self._lock:
+            if self._over:
+                return
+            self._end()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+    def _end(self) -> None:
+        self._over = True
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+class _Outgoing:
+    """A file on its way out. Closed when no thread reads it: its number may be another file's by then."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._descriptor = -1
+        self._over = False
+
+    def read(self, size: int) -> bytes:
+        with self._lock:
+            if self._over:
+                return b""
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.read(self._descriptor, size)
+
+    def close(self) -> None:
+        with self._lock:
+            self._over = True
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+
+
+def _open(root: str, network: bool) -> None:
+    _make_directories(root)
+    if not network:
+        refuse_network(root)
+    for workspace in os.listdir(root):
+        incoming = os.path.join(root, workspace, _INCOMING)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for name in os.listdir(incoming):
+                os.unlink(os.path.join(incoming, name))
+
+
+def _make_directories(path: str) -> None:
+    """Each new one synced into its parent: a directory that vanishes takes its blobs along."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_directories(os.path.dirname(path))
+        _make_directories(path)
+        return
+    _sync_directory(os.path.dirname(path))
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,16 +1,29 @@
-"""The schema of the SQLite store, as migrations: number n takes a database from version n-1 to n."""
+"""The schema of the SQLite store, as migrations: number n takes a database from version n-1 to n.
+
+A migration that was released is never changed: the next change is the next migration.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from squall.store.base import StoreError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE workspaces (name TEXT PRIMARY KEY, uid_index INTEGER NOT NULL UNIQUE);
-    CREATE TABLE tokens (hash TEXT PRIMARY KEY, workspace TEXT NOT NULL REFERENCES workspaces, role TEXT NOT NULL);
+    CREATE TABLE tokens (
+        hash TEXT PRIMARY KEY, workspace TEXT NOT NULL REFERENCES workspaces, role TEXT NOT NULL
+    );
     CREATE TABLE apps (
         id TEXT PRIMARY KEY, workspace TEXT NOT NULL, environment TEXT NOT NULL, name TEXT NOT NULL,
         state TEXT NOT NULL, created REAL NOT NULL, version INTEGER NOT NULL
     );
     CREATE UNIQUE INDEX apps_deployed ON apps (workspace, environment, name) WHERE state = 'deployed';
+    CREATE INDEX apps_state ON apps (state);
     CREATE TABLE functions (
         id TEXT PRIMARY KEY, app TEXT NOT NULL REFERENCES apps, workspace TEXT NOT NULL,
         environment TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, spec BLOB NOT NULL,
@@ -25,14 +38,36 @@ MIGRATIONS: tuple[str, ...] = (
         kind TEXT NOT NULL, created REAL NOT NULL, parent TEXT NOT NULL, complete INTEGER NOT NULL,
         cancelled INTEGER NOT NULL
     );
+    CREATE INDEX calls_created ON calls (created);
+    -- `done`: there is an output; the payload is empty then, nobody needs it any more.
     CREATE TABLE inputs (
-        call TEXT NOT NULL REFERENCES calls ON DELETE CASCADE, idx INTEGER NOT NULL, payload BLOB NOT NULL,
-        attempt INTEGER NOT NULL, PRIMARY KEY (call, idx)
-    ) WITHOUT ROWID;
+        call TEXT NOT NULL REFERENCES calls ON DELETE CASCADE, number INTEGER NOT NULL,
+        payload BLOB NOT NULL, attempt INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (call, number)
+    );
+    CREATE INDEX inputs_waiting ON inputs (call) WHERE NOT done;
     CREATE TABLE outputs (
-        call TEXT NOT NULL REFERENCES calls ON DELETE CASCADE, idx INTEGER NOT NULL, payload BLOB NOT NULL,
-        created REAL NOT NULL, PRIMARY KEY (call, idx)
-    ) WITHOUT ROWID;
-    CREATE INDEX outputs_created ON outputs (created);
+        call TEXT NOT NULL, number INTEGER NOT NULL, payload BLOB NOT NULL, created REAL NOT NULL,
+        PRIMARY KEY (call, number),
+        FOREIGN KEY (call, number) REFERENCES inputs (call, number) ON DELETE CASCADE
+    );
     """,
 )
+
+
+def migrate(connection: sqlite3.Connection, path: str, migrations: tuple[str, ...] = MIGRATIONS) -> None:
+    """Bring a database up to date, each step in one transaction. Raises StoreError if it is not ours."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(migrations):
+        raise StoreError(
+            f"{path} was written by a newer Squall (schema {version}, this one knows {len(migrations)}): "
+            "upgrade Squall, or set SQUALL_STATE to another directory"
+        )
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        raise StoreError(f"{path} is not a database of Squall's: set SQUALL_STATE to another directory")
+    for number, script in enumerate(migrations[version:], version + 1):
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")

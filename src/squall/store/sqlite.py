@@ -1,14 +1,12 @@
-"""The store on SQLite: WAL, `synchronous=FULL`, writes by group commit, reads on the caller's loop.
-
-Reads are single indexed look-ups of a local file, some microseconds each: a thread hop would cost more.
-"""
+"""The store on SQLite: WAL, `synchronous=FULL`, writes by group commit, reads on threads of their own."""
+# ruff: noqa: S608 - the names of columns are ours, values go as parameters
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from squall.store.base import (
     AppRecord,
@@ -22,9 +20,10 @@ from squall.store.base import (
     StoreError,
     Workspace,
 )
-from squall.store.filesystem import refuse_network_file_system
-from squall.store.schema import MIGRATIONS
-from squall.store.writer import Writer, explain
+from squall.store.database import open_database
+from squall.store.errors import store_error
+from squall.store.reader import Reader, Rows
+from squall.store.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,55 +32,35 @@ _APP = "id, workspace, environment, name, state, created, version"
 _FUNCTION = "id, app, workspace, environment, name, version, spec, recipe"
 _CALL = "id, workspace, environment, function, kind, created, parent, complete, cancelled"
 
+#: Calls that one transaction of `expire` forgets: others' writes go in between.
+_EXPIRE_STEP = 200
+
 
 class SqliteStore(Store):
-    """Records in one file (mode 0600) of a local directory."""
+    """Records in one file, mode 0600, with its log beside it.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._reader: sqlite3.Connection | None = None
+    `network_file_system` allows a disk on which synced data may be lost; SQLite's own warnings apply.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, network_file_system: bool = False) -> None:
+        self._path = os.fspath(path)
+        self._network = network_file_system
         self._writer: Writer | None = None
+        self._reader: Reader | None = None
 
     async def open(self) -> None:
-        refuse_network_file_system(self._path.parent)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)
-            connection = _connect(self._path)
-            _migrate(connection, self._path)
-            self._reader = _connect(self._path)
-        except sqlite3.Error as error:
-            raise StoreError(explain(error)) from None
-        except OSError as error:
-            raise StoreError(f"cannot use {self._path}: {error.strerror}; set SQUALL_STATE to another directory") from None
-        self._writer = Writer(connection)
+            connection = await asyncio.to_thread(open_database, self._path, network=self._network)
+        except (OSError, sqlite3.Error) as error:
+            raise store_error(error, self._path) from None
+        self._writer = Writer(connection, self._path)
+        self._reader = Reader(self._path)
 
     async def close(self) -> None:
+        if self._reader is not None:
+            await asyncio.to_thread(self._reader.close)
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close)
-        if self._reader is not None:
-            self._reader.close()
-
-    # ------------------------------------------------------------------------------------------- the paths
-
-    async def _write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        if self._writer is None:
-            raise StoreError("the store is not open")
-        return await asyncio.wrap_future(self._writer.submit(work))
-
-    def _rows(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
-        if self._reader is None:
-            raise StoreError("the store is not open")
-        try:
-            return self._reader.execute(sql, args).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(explain(error)) from None
-
-    def _row(self, what: str, sql: str, *args: object) -> tuple[Any, ...]:
-        rows = self._rows(sql, *args)
-        if not rows:
-            raise NotFound(what)
-        return rows[0]
 
     # ------------------------------------------------------------------------------- workspaces and tokens
 
@@ -95,55 +74,71 @@ class SqliteStore(Store):
             row = db.execute("SELECT name, uid_index FROM workspaces WHERE name = ?", (name,)).fetchone()
             return Workspace(*row)
 
-        result: Workspace = await self._write(work)
-        return result
+        return cast("Workspace", await self._write(work))
 
     async def workspace(self, name: str) -> Workspace:
-        return Workspace(*self._row(name, "SELECT name, uid_index FROM workspaces WHERE name = ?", name))
+        row = await self._row(
+            f"no workspace {name!r}", "SELECT name, uid_index FROM workspaces WHERE name = ?", name
+        )
+        return Workspace(*row)
 
     async def add_token(self, token_hash: str, identity: Identity) -> None:
         row = (token_hash, identity.workspace, identity.role)
         await self._write(lambda db: db.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?)", row))
 
     async def identify(self, token_hash: str) -> Identity:
-        return Identity(*self._row("token", "SELECT workspace, role FROM tokens WHERE hash = ?", token_hash))
+        row = await self._row(
+            "no such token", "SELECT workspace, role FROM tokens WHERE hash = ?", token_hash
+        )
+        return Identity(*row)
 
-    # -------------------------------------------------------------------------------------------- apps
+    # ---------------------------------------------------------------------------------- apps and functions
 
     async def put_app(self, app: AppRecord) -> None:
         await self._write(lambda db: _put_app(db, app))
 
     async def app(self, app_id: str) -> AppRecord:
-        return AppRecord(*self._row(app_id, f"SELECT {_APP} FROM apps WHERE id = ?", app_id))
+        return AppRecord(
+            *await self._row(f"no app {app_id}", f"SELECT {_APP} FROM apps WHERE id = ?", app_id)
+        )
 
     async def app_by_name(self, workspace: str, environment: str, name: str) -> AppRecord:
-        sql = f"SELECT {_APP} FROM apps WHERE workspace = ? AND environment = ? AND name = ? AND state = 'deployed'"
-        return AppRecord(*self._row(name, sql, workspace, environment, name))
+        where = "workspace = ? AND environment = ? AND name = ? AND state = 'deployed'"
+        sql = f"SELECT {_APP} FROM apps WHERE {where}"
+        return AppRecord(*await self._row(f"no deployed app {name!r}", sql, workspace, environment, name))
 
     async def apps(self, workspace: str | None = None, states: Sequence[str] = ()) -> list[AppRecord]:
-        rows = self._rows(f"SELECT {_APP} FROM apps WHERE ? IS NULL OR workspace = ? ORDER BY created DESC, id", workspace, workspace)
-        return [app for app in (AppRecord(*row) for row in rows) if not states or app.state in states]
+        conditions, args = ["true"], list[str]()
+        if workspace is not None:
+            conditions.append("workspace = ?")
+            args.append(workspace)
+        if states:
+            conditions.append(f"state IN ({', '.join('?' * len(states))})")
+            args += states
+        sql = f"SELECT {_APP} FROM apps WHERE {' AND '.join(conditions)} ORDER BY created DESC, id"
+        return [AppRecord(*row) for row in await self._rows(sql, *args)]
 
     async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord]) -> None:
+        rows = [
+            (f.id, f.app, f.workspace, f.environment, f.name, f.version, f.spec, f.recipe) for f in functions
+        ]
+
         def work(db: sqlite3.Connection) -> None:
             _put_app(db, app)
-            rows = [(f.id, f.app, f.workspace, f.environment, f.name, f.version, f.spec, f.recipe) for f in functions]
             db.executemany("INSERT OR REPLACE INTO functions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
         await self._write(work)
 
     async def function(self, function_id: str) -> FunctionRecord:
         sql = f"SELECT {_FUNCTION} FROM functions WHERE id = ?"
-        return FunctionRecord(*self._row(function_id, sql, function_id))
+        return FunctionRecord(*await self._row(f"no function {function_id}", sql, function_id))
 
     async def functions(self, app_id: str, version: int | None = None) -> list[FunctionRecord]:
-        sql = (
-            f"SELECT {_FUNCTION} FROM functions WHERE app = ? AND version ="
-            " coalesce(?, (SELECT max(version) FROM functions WHERE app = ?)) ORDER BY name"
-        )
-        return [FunctionRecord(*row) for row in self._rows(sql, app_id, version, app_id)]
+        newest = "coalesce(?, (SELECT max(version) FROM functions WHERE app = ?))"
+        sql = f"SELECT {_FUNCTION} FROM functions WHERE app = ? AND version = {newest} ORDER BY name"
+        return [FunctionRecord(*row) for row in await self._rows(sql, app_id, version, app_id)]
 
-    # --------------------------------------------------------------------------------------- manifests
+    # ------------------------------------------------------------------------------------------- manifests
 
     async def put_manifest(self, workspace: str, manifest_id: str, data: bytes) -> None:
         row = (workspace, manifest_id, data)
@@ -151,96 +146,127 @@ class SqliteStore(Store):
 
     async def manifest(self, workspace: str, manifest_id: str) -> bytes:
         sql = "SELECT data FROM manifests WHERE workspace = ? AND id = ?"
-        data: bytes = self._row(manifest_id, sql, workspace, manifest_id)[0]
-        return data
+        (data,) = await self._row(f"no manifest {manifest_id}", sql, workspace, manifest_id)
+        return cast("bytes", data)
 
-    # ----------------------------------------------------------------------------------- durable calls
+    # --------------------------------------------------------------------------------------- durable calls
 
     async def add_inputs(self, call: CallRecord, inputs: Sequence[InputRecord]) -> None:
-        c = call
-        row = (c.id, c.workspace, c.environment, c.function, c.kind, c.created, c.parent, c.complete, c.cancelled)
+        rows = [(i.call, i.index, i.payload, i.attempt) for i in inputs]
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute(
-                "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET complete = max(complete, excluded.complete)",
-                row,
+            _put_call(db, call)
+            db.executemany(
+                "INSERT INTO inputs (call, number, payload, attempt) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                rows,
             )
-            rows = [(i.call, i.index, i.payload, i.attempt) for i in inputs]
-            db.executemany("INSERT OR IGNORE INTO inputs VALUES (?, ?, ?, ?)", rows)
 
         await self._write(work)
 
     async def set_attempts(self, attempts: Sequence[tuple[str, int, int]]) -> None:
         rows = [(attempt, call, index) for call, index, attempt in attempts]
-        sql = "UPDATE inputs SET attempt = ? WHERE call = ? AND idx = ?"
+        sql = "UPDATE inputs SET attempt = ? WHERE call = ? AND number = ?"
         await self._write(lambda db: db.executemany(sql, rows))
 
     async def add_outputs(self, outputs: Sequence[OutputRecord]) -> None:
         rows = [(o.call, o.index, o.payload, o.created) for o in outputs]
-        await self._write(lambda db: db.executemany("INSERT OR IGNORE INTO outputs VALUES (?, ?, ?, ?)", rows))
+        await self._write(lambda db: _put_outputs(db, rows))
 
     async def cancel_call(self, call_id: str) -> None:
         await self._write(lambda db: db.execute("UPDATE calls SET cancelled = 1 WHERE id = ?", (call_id,)))
 
     async def call(self, call_id: str) -> CallRecord:
-        return _call(self._row(call_id, f"SELECT {_CALL} FROM calls WHERE id = ?", call_id))
+        return _call(
+            await self._row(f"no call {call_id}", f"SELECT {_CALL} FROM calls WHERE id = ?", call_id)
+        )
 
     async def call_outputs(self, call_id: str, start: int = 0) -> list[OutputRecord]:
-        sql = "SELECT call, idx, payload, created FROM outputs WHERE call = ? AND idx >= ? ORDER BY idx"
-        return [OutputRecord(*row) for row in self._rows(sql, call_id, start)]
+        where = "call = ? AND number >= ?"
+        sql = f"SELECT call, number, payload, created FROM outputs WHERE {where} ORDER BY number"
+        return [OutputRecord(*row) for row in await self._rows(sql, call_id, start)]
 
     async def call_size(self, call_id: str) -> tuple[int, int]:
-        sql = "SELECT (SELECT count(*) FROM inputs WHERE call = ?), (SELECT count(*) FROM outputs WHERE call = ?)"
-        inputs, outputs = self._rows(sql, call_id, call_id)[0]
+        sql = "SELECT count(*), coalesce(sum(done), 0) FROM inputs WHERE call = ?"
+        ((inputs, outputs),) = await self._rows(sql, call_id)
         return inputs, outputs
 
     async def unfinished(self) -> list[tuple[CallRecord, list[InputRecord]]]:
         sql = (
-            "SELECT i.call, i.idx, i.payload, i.attempt FROM inputs i LEFT JOIN outputs o"
-            " ON o.call = i.call AND o.idx = i.idx WHERE o.call IS NULL ORDER BY i.call, i.idx"
+            f"SELECT number, payload, attempt, {_CALL} FROM inputs JOIN calls ON id = call"
+            " WHERE NOT done ORDER BY created, call, number"
         )
-        waiting: dict[str, list[InputRecord]] = {}
-        for row in self._rows(sql):
-            waiting.setdefault(row[0], []).append(InputRecord(*row))
-        calls = [await self.call(call_id) for call_id in waiting]
-        return [(call, waiting[call.id]) for call in sorted(calls, key=lambda c: c.created) if not call.cancelled]
+        found: dict[str, tuple[CallRecord, list[InputRecord]]] = {}
+        for number, payload, attempt, *row in await self._rows(sql):
+            _, inputs = found.setdefault(row[0], (_call(tuple(row)), []))
+            inputs.append(InputRecord(row[0], number, payload, attempt))
+        return list(found.values())
 
     async def expire(self, before: float) -> int:
-        old = (
-            "SELECT call FROM outputs GROUP BY call HAVING max(created) < ? AND count(*) ="
-            " (SELECT count(*) FROM inputs WHERE inputs.call = outputs.call)"
-        )
-        count: int = await self._write(lambda db: db.execute(f"DELETE FROM calls WHERE id IN ({old})", (before,)).rowcount)
-        return count
+        total = 0
+        while count := cast("int", await self._write(lambda db: _expire(db, before))):
+            total += count
+        return total
 
+    # ------------------------------------------------------------------------------------------- the paths
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
+    async def _write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        if self._writer is None:
+            raise StoreError("the store is not open")
+        return await asyncio.wrap_future(self._writer.submit(work))
 
+    async def _rows(self, sql: str, *args: object) -> Rows:
+        if self._reader is None:
+            raise StoreError("the store is not open")
+        return await self._reader.rows(sql, args)
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
-        raise StoreError(
-            f"{path} was written by a newer Squall (schema {version}, this one knows {len(MIGRATIONS)}): upgrade Squall"
-        )
-    for number in range(version, len(MIGRATIONS)):
-        script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
-        connection.executescript(script)
+    async def _row(self, missing: str, sql: str, *args: object) -> tuple[Any, ...]:
+        rows = await self._rows(sql, *args)
+        if not rows:
+            raise NotFound(missing)
+        return rows[0]
 
 
 def _put_app(db: sqlite3.Connection, app: AppRecord) -> None:
     row = (app.id, app.workspace, app.environment, app.name, app.state, app.created, app.version)
+    changes = ", ".join(f"{column} = excluded.{column}" for column in ("name", "state", "created", "version"))
     db.execute(
-        "INSERT INTO apps VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-        " name = excluded.name, state = excluded.state, version = excluded.version",
+        f"INSERT INTO apps ({_APP}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET {changes}",
         row,
     )
 
 
+def _put_call(db: sqlite3.Connection, c: CallRecord) -> None:
+    row = (c.id, c.workspace, c.environment, c.function, c.kind, c.created, c.parent, c.complete, c.cancelled)
+    cursor = db.execute(
+        f"INSERT INTO calls ({_CALL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET complete = max(complete, excluded.complete)"
+        " WHERE workspace = excluded.workspace AND environment = excluded.environment",
+        row,
+    )
+    if cursor.rowcount == 0:  # somebody else's: clients choose the ids of calls
+        raise NotFound(f"no call {c.id}")
+
+
+def _put_outputs(db: sqlite3.Connection, rows: list[tuple[str, int, bytes, float]]) -> None:
+    """The first one of an input stays; of an input that was forgotten meanwhile there is nothing to keep."""
+    for call, number, payload, created in rows:
+        done = db.execute(
+            "UPDATE inputs SET done = 1, payload = x'' WHERE call = ? AND number = ? AND NOT done",
+            (call, number),
+        )
+        if done.rowcount:
+            db.execute("INSERT INTO outputs VALUES (?, ?, ?, ?)", (call, number, payload, created))
+
+
+def _expire(db: sqlite3.Connection, before: float) -> int:
+    old = (
+        "SELECT id FROM calls WHERE created < ? AND complete"
+        " AND NOT EXISTS (SELECT 1 FROM inputs WHERE call = id AND NOT done)"
+        " AND NOT EXISTS (SELECT 1 FROM outputs WHERE call = id AND outputs.created >= ?) LIMIT ?"
+    )
+    return db.execute(f"DELETE FROM calls WHERE id IN ({old})", (before, before, _EXPIRE_STEP)).rowcount
+
+
 def _call(row: tuple[Any, ...]) -> CallRecord:
-    return CallRecord(*row[:7], complete=bool(row[7]), cancelled=bool(row[8]))
+    return CallRecord(*row[:-2], *map(bool, row[-2:]))

@@ -1,4 +1,4 @@
-"""One thread that writes: what many callers ask for at a time goes to disk in one synced transaction."""
+"""Group commit: one thread writes, and what many callers ask for at a time is one synced transaction."""
 
 from __future__ import annotations
 
@@ -9,86 +9,114 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from squall.store.base import StoreError
+from squall.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Work = Callable[[sqlite3.Connection], Any]
+    Job = tuple[Work, Future[Any]]
 
 #: The most writes in one transaction.
-GROUP = 512
+GROUP = 1024
 
 
 class Writer:
-    """Group commit: a caller's future is done after COMMIT has synced; a bad write fails alone (savepoints)."""
+    """A job's future is done after the COMMIT that holds it has synced. A job that fails, fails alone.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    Jobs may run twice (when the group's transaction fails they are tried one by one), so all that they do,
+    they do to the database.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection = connection
-        self._queue: queue.SimpleQueue[tuple[Work, Future[Any]] | None] = queue.SimpleQueue()
+        self._path = path
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._open = True
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
     def submit(self, work: Work) -> Future[Any]:
+        """Cancelling the future drops a job that has not begun. Raises StoreError after `close`."""
         future: Future[Any] = Future()
-        self._queue.put((work, future))
+        with self._lock:  # nothing may come behind the None that ends the thread
+            if not self._open:
+                raise StoreError("the server is shutting down: try again when it is back")
+            self._jobs.put((work, future))
         return future
 
     def close(self) -> None:
-        """Finish what was submitted."""
-        self._queue.put(None)
+        """Finish what was submitted and close the connection."""
+        with self._lock:
+            if self._open:
+                self._open = False
+                self._jobs.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group, last = [first], False
-            while len(group) < GROUP and not self._queue.empty():
-                item = self._queue.get()
-                if item is None:
-                    last = True
-                    break
-                group.append(item)
-            self._commit(group)
-            if last:
-                return
+        more = True
+        while more:
+            jobs, more = self._take()
+            group = [job for job in jobs if job[1].set_running_or_notify_cancel()]
+            if group:
+                self._write(group)
+        self._connection.close()
 
-    def _commit(self, group: list[tuple[Work, Future[Any]]]) -> None:
-        done: list[tuple[Future[Any], Any]] = []
+    def _take(self) -> tuple[list[Job], bool]:
+        """What has gathered while the last group was synced; False with the last of all."""
+        jobs: list[Job] = []
+        job = self._jobs.get()
+        while job is not None:
+            jobs.append(job)
+            if len(jobs) == GROUP:
+                return jobs, True
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return jobs, True
+        return jobs, False
+
+    def _write(self, group: list[Job]) -> None:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for work, future in group:
-                self._one(work, future, done)
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+            outcomes = self._transaction(group)
+        except Exception as error:
             self._roll_back()
-            failure = StoreError(explain(error))
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(failure)
+            if len(group) == 1:
+                group[0][1].set_exception(self._failure(error))
+                return
+            for job in group:
+                self._write([job])
             return
-        for future, result in done:
-            future.set_result(result)
+        for (_, future), (result, failure) in zip(group, outcomes, strict=True):
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
 
-    def _one(self, work: Work, future: Future[Any], done: list[tuple[Future[Any], Any]]) -> None:
-        self._connection.execute("SAVEPOINT one")
+    def _transaction(self, group: list[Job]) -> list[tuple[Any, BaseException | None]]:
+        """(result, exception) of each job. Raises when nothing of it was written."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        outcomes = [self._attempt(work) for work, _ in group]
+        self._connection.execute("COMMIT")
+        return outcomes
+
+    def _attempt(self, work: Work) -> tuple[Any, BaseException | None]:
+        self._connection.execute("SAVEPOINT job")
         try:
-            done.append((future, work(self._connection)))
-        except sqlite3.IntegrityError as error:
-            self._connection.execute("ROLLBACK TO one")
-            future.set_exception(StoreError(f"the record was refused: {error}"))
-        self._connection.execute("RELEASE one")
+            result = work(self._connection)
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise  # a full disk has ended all of it
+            self._connection.execute("ROLLBACK TO job")
+            self._connection.execute("RELEASE job")
+            return None, self._failure(error)
+        self._connection.execute("RELEASE job")
+        return result, None
+
+    def _failure(self, error: Exception) -> Exception:
+        return store_error(error, self._path) if isinstance(error, sqlite3.Error) else error
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-
-
-def explain(error: sqlite3.Error) -> str:
-    """One line for a user: what happened and what to do."""
-    text = str(error)
-    if "full" in text:
-        return "the disk of the state directory is full: free some space; nothing that was acknowledged is lost"
-    if "readonly" in text or "read-only" in text:
-        return "the state directory is read-only: make it writable or set SQUALL_STATE to another directory"
-    if "malformed" in text or "not a database" in text or "corrupt" in text:
-        return "the database is damaged: restore a backup, or move db.sqlite away to start afresh"
-    return f"the database failed: {text}"

@@ -99,10 +99,6 @@ class Cgroups:
             group.remove()
         return stale
 
-    def open(self, name: str) -> Cgroup | None:
-        """The group of a container that an earlier life of ours started; None if there is none."""
-        return Cgroup(self, name) if name in self._names() else None
-
     def close(self) -> None:
         """Remove our own group, which must be empty, from every hierarchy. Groups still in use stay."""
         for hierarchy in self.hierarchies:

@@ -53,11 +53,17 @@ def _serve(given: Config) -> None:
     processes.unshare(processes.NEWNS)
     mounts.set_propagation(mounts.MS_SLAVE)  # the host's later mounts and unmounts reach us, ours nobody
     _allow_many_descriptors()
-    host = _make_host(given)
-    _clear(given, host)
-    host.network, host.network_reason = _network(given)
     listener = agents.listen(given.socket, given.owner_uid)
-    server = Server(given, host, listener, program_filter)
+    host = _make_host(given)
+    try:
+        _clear(given, host)
+        host.network, host.network_reason = _network(given)
+        server = Server(given, host, listener, program_filter)
+    except BaseException:
+        if host.cgroups is not None:
+            host.cgroups.close()
+        given.socket.unlink(missing_ok=True)
+        raise
     gc.collect()
     gc.freeze()  # forks share what is here now
     print("ready", flush=True)
@@ -76,7 +82,9 @@ def _own_state(given: Config) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise StartError(f"another launcher works in {given.state}; stop it or name another directory") from None
+        raise StartError(
+            f"another launcher works in {given.state}; stop it or name another directory"
+        ) from None
     for name in DIRECTORIES:
         (given.state / name).mkdir(mode=0o700, exist_ok=True)
     (given.state / "empty").chmod(0o755)
@@ -122,10 +130,14 @@ def _clear(given: Config, host: Host) -> None:
 
 def _network(given: Config) -> tuple[NetworkPool | None, str]:
     """The pool, or why there is none: containers without network still work then."""
-    names = {"table": f"squall_{given.key}", "link_prefix": f"sq{given.key[:6]}"}
-    if given.addresses is not None:
-        names["subnet"] = given.addresses
-    pool = NetworkPool(NetworkConfig(refuse=given.refuse, **names))
+    pool = NetworkPool(
+        NetworkConfig(
+            subnet=given.addresses,
+            refuse=given.refuse,
+            table=f"squall_{given.key}",
+            link_prefix=f"sq{given.key[:6]}",
+        )
+    )
     pool.clean_stale()
     if given.no_network:
         return None, "it was turned off"

@@ -24,7 +24,7 @@ class Agent:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        connection.setblocking(False)  # noqa: FBT003
+        connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER)
         self.alive = True
 
@@ -56,12 +56,13 @@ def listen(path: Path, owner_uid: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     before = os.umask(0o177)
     try:
-        listener.bind(str(path))
+        with messages.reachable(path) as name:
+            listener.bind(name)
     finally:
         os.umask(before)
     os.chown(path, owner_uid, -1, follow_symlinks=False)
     listener.listen(16)
-    listener.setblocking(False)  # noqa: FBT003
+    listener.setblocking(False)
     return listener
 
 

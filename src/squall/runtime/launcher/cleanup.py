@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squall.runtime.launcher.workspaces import boot_id
 from squall.runtime.linux import processes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from squall.runtime.launcher.sweeper import Sweeper
 
 KILL_TIMEOUT_S = 10.0

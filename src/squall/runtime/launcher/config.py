@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from squall.runtime.network.config import DEFAULT_SUBNET
+
 #: Forces what older kernels need, in tests: names separated by commas.
 FORCE_FALLBACK = "SQUALL_FORCE_FALLBACK"
 
@@ -27,7 +29,7 @@ class Config:
     uid_first: int = DEFAULT_UID_FIRST
     uid_last: int = DEFAULT_UID_LAST
     memory_mib: int = 0
-    addresses: str | None = None
+    addresses: str = DEFAULT_SUBNET
     refuse: tuple[str, ...] = ()
     no_network: bool = False
 
@@ -47,7 +49,9 @@ def parse(arguments: list[str]) -> Config:
     parser.add_argument("--uid-first", type=int, default=DEFAULT_UID_FIRST)
     parser.add_argument("--uid-last", type=int, default=DEFAULT_UID_LAST)
     parser.add_argument("--memory-mib", type=int, default=total_memory_mib(), help="what the node has")
-    parser.add_argument("--addresses", help="IPv4 network that containers get addresses from")
+    parser.add_argument(
+        "--addresses", default=DEFAULT_SUBNET, help="IPv4 network that containers get addresses from"
+    )
     parser.add_argument("--refuse", action="append", default=[], help="a network containers may not reach")
     parser.add_argument("--no-network", action="store_true", help="containers have their loopback only")
     given = parser.parse_args(arguments)

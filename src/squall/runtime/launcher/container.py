@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from squall.runtime.launcher.sweeper import Sweeper
-    from squall.runtime.spec import ContainerSpec
+    from squall.runtime.spec import ContainerSpec, Mount
 
 #: From the request to the program's start. Only a file system that hangs takes so long.
 START_TIMEOUT_S = 60.0
@@ -67,7 +66,7 @@ class Container:
         self.main = -1
         self.outputs: list[int] = []
         self.control, self._inits_end = messages.pair()
-        self.control.setblocking(False)  # noqa: FBT003
+        self.control.setblocking(False)
         self._host = host
         self._workspace = workspace
         self._status: int | None = None
@@ -82,7 +81,14 @@ class Container:
         except (OSError, ValueError) as error:
             self.finish()
             raise LaunchError(self.error or f"cannot start a container: {error}") from None
-        except (trees.TreeError, SourceError, WorkspaceError, CgroupError, NetworkError, LaunchError) as error:
+        except (
+            trees.TreeError,
+            SourceError,
+            WorkspaceError,
+            CgroupError,
+            NetworkError,
+            LaunchError,
+        ) as error:
             self.finish()
             raise LaunchError(self.error or str(error)) from None
 
@@ -129,26 +135,33 @@ class Container:
         self.outputs = []
 
     def _start(self) -> None:
-        root, sources = -1, []
-        writers: list[int] = []
+        opened: list[int] = []
         try:
             self._make_scratch()
-            root = self._host.trees.root(self.spec, self._workspace.userns, self._host.scratch / self.spec.id)
-            for mount in self.spec.mounts:
-                sources.append(self._host.trees.mount(mount, self._workspace.userns))
+            root = self._make_root(opened)
+            sources = [self._make_mount(mount, opened) for mount in self.spec.mounts]
             if self.spec.network == "egress":
                 self._lease = self._network().acquire(self.spec.workspace, self._workspace.make_network)
             targets = tuple((m.target, d) for m, (_, d) in zip(self.spec.mounts, sources, strict=True))
             plan = Plan(self.spec.hostname, targets, self._etc_files(), network=self._lease is None)
             self._make_skeleton(plan, root, [fd for fd, _ in sources])
             self._place()
-            writers = self._make_pipes()
+            writers = self._make_pipes(opened)
             program = {"argv": self.spec.argv, "env": self.spec.env, "cwd": self.spec.cwd}
             messages.send(self.control, program, writers)
         finally:
-            messages.close_all([fd for fd in (root, *writers) if fd >= 0])
-            messages.close_all([fd for fd, _ in sources])
+            messages.close_all(opened)
             self._inits_end.close()
+
+    def _make_root(self, opened: list[int]) -> int:
+        scratch = self._host.scratch / self.spec.id
+        opened.append(self._host.trees.root(self.spec, self._workspace.userns, scratch))
+        return opened[-1]
+
+    def _make_mount(self, mount: Mount, opened: list[int]) -> tuple[int, bool]:
+        copy, is_directory = self._host.trees.mount(mount, self._workspace.userns)
+        opened.append(copy)
+        return copy, is_directory
 
     def _make_skeleton(self, plan: Plan, root: int, sources: list[int]) -> None:
         network = [] if self._lease is None else [self._lease.fd]
@@ -156,7 +169,7 @@ class Container:
         self.init = self._workspace.call({"op": "skeleton", "plan": plan.to_json()}, descriptors)
 
     def _place(self) -> None:
-        """Put the init, and so all that will come of it, in the container's group before it may run anything."""
+        """Put the init, and so all that comes of it, in the container's group before it may run anything."""
         pid = processes.pid_of(self.init)
         if pid < 0:
             raise LaunchError("the container's init died; see the launcher's log")
@@ -177,13 +190,14 @@ class Container:
             (scratch / name).mkdir(mode=0o755)
         os.chown(scratch / "upper", self.spec.uid_base, self.spec.uid_base)
 
-    def _make_pipes(self) -> list[int]:
+    def _make_pipes(self, opened: list[int]) -> list[int]:
         """The program's stdout and stderr. They are its user's, so that it may open /dev/stdout."""
         writers = []
         for _ in range(2):
             reader, writer = os.pipe()
             self.outputs.append(reader)
             writers.append(writer)
+            opened.append(writer)
             os.fchown(writer, self.spec.uid_base, self.spec.uid_base)
         return writers
 

@@ -9,7 +9,12 @@ import array
 import json
 import os
 import socket
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 #: Bytes of the largest packet: what an unprivileged sender may send with the kernel's default buffer.
 MAX_PACKET = 160 * 1024
@@ -71,6 +76,16 @@ def receive(connection: socket.socket) -> tuple[Message, list[int]]:
 def close_all(descriptors: list[int]) -> None:
     for fd in descriptors:
         os.close(fd)
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """A name for a socket's path that the kernel takes however long the path is (it takes 107 bytes)."""
+    directory = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

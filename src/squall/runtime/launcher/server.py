@@ -1,7 +1,7 @@
 """The launcher's loop: one thread that takes the agent's requests and watches the containers.
 
-Requests are `{"id", "op", ...}`; answers carry the same id with `ok` or `error`. The end of a container is told
-to every connected agent and kept, with what is left in its output pipes, until an agent says `forget`.
+Requests are `{"id", "op", ...}`; answers carry the same id with `ok` or `error`. The end of a container is
+told to every connected agent and kept, with what is left in its output pipes, until an agent says `forget`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from squall.runtime.launcher import agents
@@ -73,7 +75,7 @@ class Server:
         """Serve until an agent or a signal says close and all containers have ended."""
         wake, waker = socket.socketpair()
         for end in (wake, waker):
-            end.setblocking(False)  # noqa: FBT003
+            end.setblocking(False)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._begin_closing())
@@ -117,15 +119,13 @@ class Server:
             self._begin_closing()
 
     def _sweep(self) -> None:
-        """Watch the deletions that run, so that the next ones start when they end."""
-        self._host.sweeper.advance()
-        for pidfd in self._host.sweeper.pidfds():
-            if pidfd not in self._selector.get_map():
-                self._watch(pidfd, lambda fd=pidfd: self._swept(fd))
+        """Start deletions, and watch them so that the next ones start when they end."""
+        for pidfd in self._host.sweeper.start():
+            self._watch(pidfd, partial(self._swept, pidfd))
 
     def _swept(self, pidfd: int) -> None:
         self._selector.unregister(pidfd)
-        self._host.sweeper.advance()
+        self._host.sweeper.end(pidfd)
 
     def _watch(self, file: socket.socket | int, action: Callable[[], Any]) -> None:
         self._selector.register(file, selectors.EVENT_READ, action)
@@ -152,8 +152,16 @@ class Server:
             agent.send({"id": request.get("id"), "error": str(error)})
         except OSError as error:
             agent.send({"id": request.get("id"), "error": f"{request.get('op')} failed: {error}"})
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            print(f"launcher: {request.get('op')} failed: {reason}", file=sys.stderr, flush=True)
+            agent.send(
+                {"id": request.get("id"), "error": f"the launcher has a fault ({reason}); please report it"}
+            )
 
-    def _answer(self, agent: Agent, request: Message, ok: object, descriptors: list[int] | None = None) -> None:
+    def _answer(
+        self, agent: Agent, request: Message, ok: object, descriptors: list[int] | None = None
+    ) -> None:
         agent.send({"id": request.get("id"), "ok": ok}, descriptors)
 
     # Operations.
@@ -274,7 +282,9 @@ class Server:
                 agent.send({"event": "exit", "container": name, "status": status_to_json(status)})
             return
         agent, request_id = self._waiting.pop(name)
-        agent.send({"id": request_id, "error": container.error or "the container died before its program ran"})
+        agent.send(
+            {"id": request_id, "error": container.error or "the container died before its program ran"}
+        )
 
     # The end.
 

@@ -34,7 +34,7 @@ class SkeletonError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What the launcher asks of a skeleton. `targets` are where the mounts go: path, and whether a directory."""
+    """What the launcher asks of a skeleton. `targets`: where mounts go, and whether they are directories."""
 
     hostname: str
     targets: tuple[tuple[str, bool], ...] = ()
@@ -158,7 +158,9 @@ def _attach_at(root: int, target: str, source: int, *, is_directory: bool) -> No
     try:
         at = _directory(root, path) if is_directory else _file(root, path)
     except OSError as error:
-        raise SkeletonError(f"cannot mount at {target!r}: {os.strerror(error.errno or 0)} in the image") from None
+        raise SkeletonError(
+            f"cannot mount at {target!r}: {os.strerror(error.errno or 0)} in the image"
+        ) from None
     try:
         mounts.attach(source, at)
     except NotADirectoryError:

@@ -40,7 +40,9 @@ class Sources:
         try:
             return mounts.open_resolved(root.fd, beneath, os.O_PATH, rules)
         except OSError as error:
-            raise SourceError(f"cannot show {path!r} to a container: {os.strerror(error.errno or 0)}") from None
+            raise SourceError(
+                f"cannot show {path!r} to a container: {os.strerror(error.errno or 0)}"
+            ) from None
 
     def _find(self, path: str, *, writable: bool) -> Root:
         if not path.startswith("/") or os.path.normpath(path) != (path.rstrip("/") or "/"):

@@ -29,7 +29,15 @@ def start_launcher(
     `readable` and `writable` are the directories that containers may be shown; `options` are further ones of
     `python -m squall.runtime.launcher`; `log` is a descriptor for what it says on stderr.
     """
-    command = [sys.executable, "-m", "squall.runtime.launcher", "--state", str(state), "--socket", str(socket)]
+    command = [
+        sys.executable,
+        "-m",
+        "squall.runtime.launcher",
+        "--state",
+        str(state),
+        "--socket",
+        str(socket),
+    ]
     command += ["--owner-uid", str(owner_uid)]
     command += [part for path in readable for part in ("--readable", str(path))]
     command += [part for path in writable for part in ("--writable", str(path))]

@@ -1,4 +1,4 @@
-"""Deletes what tenants wrote. A tree may hold millions of files, so `rm` does it beside the launcher's thread.
+"""Deletes what tenants wrote. A tree may hold millions of files: `rm` does it, beside the launcher's thread.
 
 `rm` gets the directory by descriptor: it follows no link, and nesting of any depth is no harm to it.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
+
+from squall.runtime.linux import processes
 
 #: How many deletions run at once.
 AT_ONCE = 2
@@ -19,39 +21,37 @@ class Sweeper:
     def __init__(self) -> None:
         self._rm = shutil.which("rm") or "/bin/rm"
         self._queue: deque[tuple[int, str]] = deque()
-        self._running: dict[int, int] = {}  # pidfd -> pid
+        self._running: set[int] = set()  # pidfds
 
     def remove(self, directory: int, name: str) -> None:
         """Delete `name` in `directory` some time soon. The descriptor stays the caller's."""
         self._queue.append((os.dup(directory), name))
-        self.advance()
 
-    def advance(self) -> None:
-        """Start what may start. Call it again when a descriptor of `pidfds` is readable."""
-        for pidfd in [p for p in self._running if self._ended(p)]:
-            os.close(pidfd)
-            del self._running[pidfd]
+    def start(self) -> list[int]:
+        """Start what may start: pidfds, each of them readable when its deletion has ended."""
+        started = []
         while self._queue and len(self._running) < AT_ONCE:
-            self._start(*self._queue.popleft())
+            started.append(self._start(*self._queue.popleft()))
+        return started
 
-    def pidfds(self) -> list[int]:
-        """Readable when a deletion has ended."""
-        return list(self._running)
+    def end(self, pidfd: int) -> None:
+        """Take note of a deletion's end, waiting for it if need be."""
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        self._running.remove(pidfd)
+        os.close(pidfd)
 
     def finish(self) -> None:
         """Wait for all deletions."""
         while self._running or self._queue:
-            for pid in list(self._running.values()):
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-            self.advance()
+            for pidfd in list(self._running):
+                self.end(pidfd)
+            self.start()
 
-    def _start(self, directory: int, name: str) -> None:
+    def _start(self, directory: int, name: str) -> int:
         os.set_inheritable(directory, True)
         path = f"/proc/self/fd/{directory}/{name}"
         pid = os.posix_spawn(self._rm, [self._rm, "-rf", "--", path], {"PATH": os.defpath})
         os.close(directory)
-        self._running[os.pidfd_open(pid)] = pid
-
-    def _ended(self, pidfd: int) -> bool:
-        done = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-        return done is not None
+        pidfd = processes.pidfd_open(pid)
+        self._running.add(pidfd)
+        return pidfd

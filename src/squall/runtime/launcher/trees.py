@@ -1,4 +1,4 @@
-"""What the launcher mounts for a container: the overlay of its layers, the caller's mounts, a zone's small root.
+"""What the launcher mounts for a container: the overlay of its layers, the caller's mounts, a zone's root.
 
 Layers are plain directories owned by uid 0, shown idmapped into the workspace's range. Everything is made
 detached. Where the kernel does not take an overlay's layers by descriptor (before 6.15 for detached ones),
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from squall.runtime.linux import mounts
+from squall.runtime.linux import mounts, processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,14 @@ ROOT_ATTRIBUTES = mounts.NOSUID | mounts.NODEV
 #: The name that forces the second way, in SQUALL_FORCE_FALLBACK.
 FALLBACK = "overlay-paths"
 
-_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+_DEVICES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
 _LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -42,11 +50,15 @@ class TreeError(Exception):
 
 @dataclass(frozen=True)
 class Upper:
-    """Where writes go: `mount` holds the directories `upper` and `work` (names beneath it)."""
+    """Where writes go: `mount` holds the directories `upper` and `work` (names beneath it).
+
+    `owner` is whose files they will be, seen through `mount`.
+    """
 
     mount: int
     upper: str
     work: str
+    owner: int
 
 
 def zone_root() -> int:
@@ -57,7 +69,7 @@ def zone_root() -> int:
     devices = os.open("dev", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     for name, major, minor in _DEVICES:
         os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=devices)
-        os.chmod(f"/proc/self/fd/{devices}/{name}", 0o666)  # whatever the umask
+        os.chmod(f"/proc/self/fd/{devices}/{name}", 0o666)  # noqa: S103 - whatever the umask
     for name, target in _LINKS:
         os.symlink(target, name, dir_fd=devices)
     os.close(devices)
@@ -81,7 +93,10 @@ class Trees:
             if not layers:
                 layers = [_cloned(os.open(self._empty, os.O_PATH | os.O_CLOEXEC), opened)]
             upper = self._upper(spec, userns, scratch, opened)
-            return self._overlay(layers, upper)
+            if upper.owner == 0:
+                return self._overlay(layers, upper)
+            with processes.acting_as(upper.owner):
+                return self._overlay(layers, upper)
         finally:
             for fd in opened:
                 os.close(fd)
@@ -113,7 +128,7 @@ class Trees:
         if spec.upper is None:
             base = os.open(scratch, os.O_PATH | os.O_CLOEXEC)
             opened.append(base)
-            return Upper(_cloned(base, opened), "upper", "work")
+            return Upper(_cloned(base, opened), "upper", "work", owner=0)
         parent, name = os.path.split(spec.upper.rstrip("/"))
         source = self._sources.open(parent, writable=True)
         opened.append(source)
@@ -121,26 +136,25 @@ class Trees:
         _make_upper(source, name)
         os.mkdir(work_name(spec.id), 0o700, dir_fd=source)
         _idmap(copy, userns, spec.upper)
-        return Upper(copy, name, work_name(spec.id))
+        return Upper(copy, name, work_name(spec.id), owner=spec.uid_base)
 
     def _overlay(self, layers: list[int], upper: Upper) -> int:
         if self._by_descriptor:
-            try:
+            with suppress(OSError):
                 return _overlay_by_descriptor(layers, upper)
-            except OSError as error:
-                refused = error
+        try:
             made = self._overlay_by_path(layers, upper)
-            if made is not None:
-                self._by_descriptor = False
-                return made
-            raise TreeError(f"the kernel refuses the overlay of this container: {refused.strerror}")
-        made = self._overlay_by_path(layers, upper)
-        if made is None:
-            raise TreeError("the kernel refuses the overlay of this container")
+        except OSError as error:
+            raise TreeError(
+                f"the kernel refuses the overlay of this container ({os.strerror(error.errno or 0)}): it must be "
+                "5.19 or newer, and the state directory on a file system that can hold an overlay's upper "
+                "(ext4, xfs, btrfs)"
+            ) from None
+        self._by_descriptor = False  # it works by path only: no need to ask again
         return made
 
-    def _overlay_by_path(self, layers: list[int], upper: Upper) -> int | None:
-        """The same with paths: `lowerdir=2:1:0` relative to a directory of ours, so that options stay short."""
+    def _overlay_by_path(self, layers: list[int], upper: Upper) -> int:
+        """The same with paths: `lowerdir=2:1:0` below a directory of ours, so that options stay short."""
         attached: list[str] = []
         before = os.open(".", os.O_PATH | os.O_CLOEXEC)
         os.chdir(self._points)
@@ -159,8 +173,6 @@ class Trees:
             os.close(points)
             mounts.set_attributes(root, ROOT_ATTRIBUTES)
             return root
-        except OSError:
-            return None
         finally:
             for name in reversed(attached):
                 mounts.detach(name)

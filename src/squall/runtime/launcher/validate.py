@@ -1,4 +1,4 @@
-"""Checks what the agent asks for before root acts on it. The agent is trusted more than a tenant, not blindly."""
+"""Checks what the agent asks before root acts on it. The agent is trusted more than a tenant, not blindly."""
 
 from __future__ import annotations
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from squall.runtime.launcher import init, messages, skeleton
 from squall.runtime.linux import mounts, processes
 
 if TYPE_CHECKING:
+    import socket
+
     from squall.runtime.launcher.messages import Message
 
 #: The namespaces of the zone itself; it shares none with the host.
-ZONE_NAMESPACES = (
-    processes.NEWNS | processes.NEWPID | processes.NEWIPC | processes.NEWUTS | processes.NEWNET
-)
+ZONE_NAMESPACES = processes.NEWNS | processes.NEWPID | processes.NEWIPC | processes.NEWUTS | processes.NEWNET
 SKELETON_NAMESPACES = processes.NEWNS | processes.NEWPID | processes.NEWIPC | processes.NEWUTS
 
 
@@ -70,15 +70,18 @@ def _settle(connection: socket.socket, root: int, work: str) -> None:
 
 def _outlive_launcher() -> NoReturn:
     """Without a launcher: keep the containers until the last one has ended."""
-    while True:
-        try:
+    with suppress(ChildProcessError):
+        while True:
             os.waitpid(-1, 0)
-        except ChildProcessError:
-            os._exit(0)
+    os._exit(0)
 
 
 def _answer(
-    connection: socket.socket, request: Message, descriptors: list[int], own_network: int, program_filter: bytes
+    connection: socket.socket,
+    request: Message,
+    descriptors: list[int],
+    own_network: int,
+    program_filter: bytes,
 ) -> None:
     answer: Message = {}
     made: list[int] = []
@@ -90,10 +93,8 @@ def _answer(
     except OSError as error:
         answer["error"] = str(error)
     messages.close_all(descriptors)
-    try:
+    with suppress(OSError):  # the launcher has died: the next receive tells
         messages.send(connection, answer, made)
-    except OSError:
-        pass  # the launcher has died; the next receive tells
     messages.close_all(made)
 
 

@@ -1,1 +1,1 @@
-"""Linux system calls that Python does not have: mounts, namespaces, pidfds. The only place with ctypes for them."""
+"""System calls that Python lacks: mounts, namespaces, pidfds. The only place with ctypes for them."""

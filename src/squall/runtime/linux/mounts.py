@@ -1,4 +1,4 @@
-"""The mount API by descriptors: file systems and trees that are made detached and attached where they belong."""
+"""The mount API by descriptors: file systems and trees, made detached and attached where they belong."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ class FileSystem:
     def _config(self, command: int, key: str | None, value: bytes | None = None, aux: int = 0) -> None:
         name = key.encode() if key else None
         try:
-            syscall(syscalls.FSCONFIG, self.fd, command, name, value, aux, what=f"{self.kind} {key or 'create'}")
+            syscall(
+                syscalls.FSCONFIG, self.fd, command, name, value, aux, what=f"{self.kind} {key or 'create'}"
+            )
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror}{self._complaint()}") from None
 

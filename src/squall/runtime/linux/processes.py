@@ -1,4 +1,4 @@
-"""Namespaces and processes: clone, unshare, setns, user namespaces, pidfds, and what a process shows of itself."""
+"""Processes and namespaces: clone, setns, user namespaces, pidfds, what a process shows of itself."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ import select
 import signal
 import socket
 import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from squall.runtime import capabilities
 from squall.runtime.linux import syscalls
 from squall.runtime.linux.syscalls import checked, libc, prctl, syscall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NEWNS = 0x0002_0000
 NEWCGROUP = 0x0200_0000
@@ -110,6 +116,21 @@ def set_fs_ids(ids: int) -> None:
     libc.setfsuid(ctypes.c_uint(ids))
 
 
+@contextmanager
+def acting_as(ids: int) -> Iterator[None]:
+    """Make files as user and group `ids` of this namespace, with all of root's capabilities nevertheless.
+
+    What is mounted meanwhile keeps these credentials: an overlay makes files by its mounter's.
+    """
+    permitted = capabilities.permitted()
+    set_fs_ids(ids)
+    try:
+        capabilities.set_caps(permitted)  # leaving uid 0 has dropped some from the effective set
+        yield
+    finally:
+        set_fs_ids(0)
+
+
 def loopback_up() -> None:
     """Bring the loopback of this network namespace up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -117,7 +138,7 @@ def loopback_up() -> None:
 
 
 def user_namespace(base: int, size: int) -> int:
-    """A descriptor of a new user namespace, owned by the caller, whose ids 0..size are the host's base..+size."""
+    """A descriptor of a new user namespace whose ids from 0 to `size` are the host's from `base` on."""
     ready_read, ready_write = os.pipe()
     hold_read, hold_write = os.pipe()
     pid = os.fork()

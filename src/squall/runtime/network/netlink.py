@@ -215,7 +215,8 @@ def _parse_link(body: bytes) -> Link:
     found = _attributes(body[_LINK.size :])
     info = _attributes(found.get(_IFLA_LINKINFO, b""))
     texts = (found.get(_IFLA_IFNAME, b""), info.get(_INFO_KIND, b""), found.get(_IFLA_IFALIAS, b""))
-    return Link(number, *(_string(t) for t in texts), running=bool(flags & _RUNNING))
+    name, kind, alias = (_string(t) for t in texts)
+    return Link(number, name, kind, alias, bool(flags & _RUNNING))
 
 
 def _parse_route(body: bytes) -> Route:

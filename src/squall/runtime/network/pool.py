@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import os
-import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 OUR_ALIASES = "squall:"
+
+#: How long `teardown` lets the kernel remove interfaces by itself before it deletes the rest.
+TEARDOWN_ROUNDS, TEARDOWN_POLL_S = 200, 0.01
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,23 @@ class NetworkPool:
             return
         self._idle[lease.slot] = lease
         if len(self._idle) > self._config.pool_size:
-            self._remove(self._idle.pop(next(iter(self._idle))))
+            # Its interfaces go with the namespace, in the kernel's own time: deleting them takes tens of
+            # milliseconds. Until then, `_make` passes over its address.
+            os.close(self._idle.pop(next(iter(self._idle))).fd)
 
     def teardown(self) -> None:
         """Remove all that is ours and put forwarding back as it was."""
-        for lease in (*self._leased.values(), *self._idle.values()):
-            self._remove(lease)
+        leases = (*self._leased.values(), *self._idle.values())
+        for lease in leases:
+            os.close(lease.fd)
         self._leased.clear()
         self._idle.clear()
+        names = {lease.link for lease in leases}
+        for _ in range(TEARDOWN_ROUNDS):
+            if names.isdisjoint(self._links()):
+                break
+            time.sleep(TEARDOWN_POLL_S)  # the kernel removes all of them at once, much faster than one by one
+        self._delete_links(keep=self._links().keys() - names)
         self._remove_rules()
 
     def clean_stale(self, keep: AbstractSet[str] = frozenset()) -> None:
@@ -111,11 +123,7 @@ class NetworkPool:
 
         `keep` names the links (`Lease.link`) of containers that still run; the rules stay for them.
         """
-        with Rtnetlink() as host:
-            for link in host.links():
-                if self._is_ours(link) and link.name not in keep:
-                    with suppress(OSError):
-                        host.delete(link.number)
+        self._delete_links(keep)
         if not keep:
             self._remove_rules()
 
@@ -147,10 +155,17 @@ class NetworkPool:
         order = itertools.chain(range(start, slots.stop), range(slots.start, start))
         return (s for s in order if s not in self._leased and s not in self._idle)
 
-    def _remove(self, lease: Lease) -> None:
-        with Rtnetlink() as host, suppress(OSError):  # it may have gone with its namespace
-            host.delete(socket.if_nametoindex(lease.link))
-        os.close(lease.fd)
+    def _links(self) -> dict[str, int]:
+        """The interfaces of the host that are ours."""
+        with Rtnetlink() as host:
+            return {link.name: link.number for link in host.links() if self._is_ours(link)}
+
+    def _delete_links(self, keep: AbstractSet[str]) -> None:
+        with Rtnetlink() as host:
+            for name, number in self._links().items():
+                if name not in keep:
+                    with suppress(OSError):  # it may have gone with its namespace
+                        host.delete(number)
 
     def _remove_rules(self) -> None:
         config = self._config

@@ -1,0 +1,21 @@
+"""What a user's program touches. Standard library only on import: it is imported inside containers too."""
+
+from __future__ import annotations
+
+from squall.sdk.app import App
+from squall.sdk.call import FunctionCall
+from squall.sdk.context import current_function_call_id, current_input_id, is_local
+from squall.sdk.function import Function
+from squall.sdk.image import Image
+from squall.sdk.options import Retries
+
+__all__ = [
+    "App",
+    "Function",
+    "FunctionCall",
+    "Image",
+    "Retries",
+    "current_function_call_id",
+    "current_input_id",
+    "is_local",
+]

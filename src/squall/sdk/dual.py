@@ -1,0 +1,79 @@
+"""One flow, two ways to call it: `f.remote(x)` blocks, `await f.remote.aio(x)` does not.
+
+A flow (see `flows`) takes the `Mode` in which it was called as its first argument.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from squall.sdk.flows import finish, iterate
+from squall.sdk.modes import ASYNCIO, BLOCKING, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Dual(Generic[P, T]):
+    """A callable that blocks, and `aio`, the same for asyncio."""
+
+    def __init__(self, flow: Callable[..., Coroutine[Any, Any, T]], *bound: object) -> None:
+        self._flow, self._bound = flow, bound
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return finish(self._flow(*self._bound, BLOCKING, *args, **kwargs))
+
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return self._flow(*self._bound, ASYNCIO, *args, **kwargs)
+
+
+class DualStream(Generic[P, T]):
+    """As Dual, for many values: an iterator, and `aio`, an asynchronous iterator."""
+
+    def __init__(self, flow: Callable[..., AsyncGenerator[T, None]], *bound: object) -> None:
+        self._flow, self._bound = flow, bound
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return iterate(self._flow(*self._bound, BLOCKING, *args, **kwargs))
+
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        return self._flow(*self._bound, ASYNCIO, *args, **kwargs)
+
+
+class dual(Generic[S, P, T]):  # noqa: N801 - a decorator
+    """Makes a Dual of a method that is a flow: `async def remote(self, mode, ...)`."""
+
+    def __init__(self, flow: Callable[Concatenate[S, Mode, P], Coroutine[Any, Any, T]]) -> None:
+        self._flow: Callable[..., Coroutine[Any, Any, T]] = flow
+        self.__doc__ = flow.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> dual[S, P, T]: ...
+    @overload
+    def __get__(self, instance: S, owner: type) -> Dual[P, T]: ...
+    def __get__(self, instance: S | None, owner: type) -> Dual[P, T] | dual[S, P, T]:
+        return self if instance is None else Dual(self._flow, instance)
+
+
+class dual_stream(Generic[S, P, T]):  # noqa: N801 - a decorator
+    """Makes a DualStream of a method that is an asynchronous generator."""
+
+    def __init__(self, flow: Callable[Concatenate[S, Mode, P], AsyncGenerator[T, None]]) -> None:
+        self._flow: Callable[..., AsyncGenerator[T, None]] = flow
+        self.__doc__ = flow.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> dual_stream[S, P, T]: ...
+    @overload
+    def __get__(self, instance: S, owner: type) -> DualStream[P, T]: ...
+    def __get__(self, instance: S | None, owner: type) -> DualStream[P, T] | dual_stream[S, P, T]:
+        return self if instance is None else DualStream(self._flow, instance)
+
+
+def dual_function(flow: Callable[Concatenate[Mode, P], Coroutine[Any, Any, T]]) -> Dual[P, T]:
+    """A Dual of a flow that belongs to no object."""
+    return Dual(flow)

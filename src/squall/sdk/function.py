@@ -1,0 +1,283 @@
+"""Functions that run in containers: what `@app.function()` makes of a function, and how it is called."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
+
+from squall.exception import ExecutionError, InvalidError
+from squall.sdk import checks, context, invocation, serialization, unavailable
+from squall.sdk.call import FunctionCall
+from squall.sdk.dual import dual, dual_function, dual_stream
+from squall.sdk.feeding import rows_of
+from squall.sdk.handles import ById, Deployed, Handle, OfApp, OfContainer
+from squall.sdk.modes import ASYNCIO, Access, Mode
+from squall.sdk.source import home
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+
+    from squall.client.api import AsyncClient, Client
+    from squall.sdk.declaration import Declaration
+    from squall.sdk.handles import Resolved
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_LATER = {
+    **dict.fromkeys(("with_options", "with_concurrency", "with_batching"), "declare another function instead"),
+    **dict.fromkeys(("autoscaler", "update_autoscaler"), "declare the function with other numbers"),
+    **dict.fromkeys(("stats", "get_current_stats", "metrics", "info"), "use `squall container list`"),
+    "get_web_url": "web functions come with a later version",
+    "logs": "use `squall app logs`",
+    "spawn_map": "use spawn() for each input",
+}
+
+
+class Function(Generic[P, R]):
+    """Calls run in a container of the function's image; `f(...)` and `f.local(...)` run right here.
+
+    `.remote`, `.map`, `.spawn` and the others block; `.remote.aio` and so on are the same for asyncio.
+    """
+
+    def __init__(self, name: str, handle: Handle, raw_f: Callable[P, R] | None, *, is_generator: bool | None) -> None:
+        self.name = name
+        self.raw_f = raw_f
+        self.is_generator = is_generator
+        self.declaration: Declaration | None = None
+        self._handle = handle
+        self._home: home.Home | None = None
+        if raw_f is not None:
+            functools.update_wrapper(self, raw_f)
+
+    @classmethod
+    def declared(cls, app: Any, raw_f: Callable[P, R], declaration: Declaration) -> Function[P, R]:
+        """What `@app.function()` gives. Raises InvalidError for a function that no container could load."""
+        name = declaration.name or _name_of(raw_f)
+        is_generator = declaration.is_generator
+        if is_generator is None:
+            is_generator = inspect.isgeneratorfunction(raw_f) or inspect.isasyncgenfunction(raw_f)
+        function = cls(name, OfApp(app, name), raw_f, is_generator=is_generator)
+        function.declaration = declaration
+        if context.is_local():
+            function._settle(raw_f, serialized=declaration.serialized)
+        return function
+
+    def _settle(self, raw_f: Callable[P, R], *, serialized: bool) -> None:
+        self._home = home.home_of(raw_f)
+        if serialized:
+            return
+        if not self._home.file:
+            raise InvalidError(f"{self.name} is defined in an interactive session: use serialized=True")
+        if "<locals>" in raw_f.__qualname__:
+            raise InvalidError(f"{raw_f.__qualname__} is defined inside a function: move it out, or use serialized=True")
+        home.share_main(self._home)
+
+    # --------------------------------------------------------------------------------------------- calls
+
+    @dual
+    async def remote(self, mode: Mode, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function in a container; its result. Raises what it raises there."""
+        found = await self._resolve(mode, "remote", generator=False)
+        data = self._arguments(args, kwargs)
+        result: R = await invocation.unary(found.port, found.function_id, data)
+        return result
+
+    @dual_stream
+    async def remote_gen(self, mode: Mode, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
+        """The values of a generator function, as they come."""
+        found = await self._resolve(mode, "remote_gen", generator=True)
+        values = invocation.generate(found.port, found.function_id, self._arguments(args, kwargs))
+        try:
+            async for value in values:
+                yield value
+        finally:
+            await values.aclose()
+
+    @dual
+    async def spawn(self, mode: Mode, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
+        """Start a call that goes on by itself, once the server has it on disk; ask for its result later."""
+        found = await self._resolve(mode, "spawn", generator=False)
+        data = self._arguments(args, kwargs)
+        return FunctionCall(await invocation.spawn(found.port, found.function_id, data), self._access_of(found))
+
+    @dual_stream
+    async def map(
+        self,
+        mode: Mode,
+        *input_iterators: Iterable[Any] | AsyncIterable[Any],
+        kwargs: Mapping[str, Any] = {},  # noqa: B006 - never changed; a default of the public surface
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[R, None]:
+        """Run the function for many inputs, on as many containers as there may be; the results, as a stream.
+
+        As with the built-in `map`, each iterable is one argument; `kwargs` are the same for all. Inputs are
+        taken while results are, at most 1,000 ahead. The first exception ends it and cancels the rest, or is
+        one of the results with `return_exceptions`. Without `order_outputs`, results come as they are ready.
+        """
+        rows = rows_of(self.name, input_iterators, is_async=mode is ASYNCIO)
+        async for value in self._map(mode, rows, kwargs, order_outputs, return_exceptions):
+            yield value
+
+    @dual_stream
+    async def starmap(
+        self,
+        mode: Mode,
+        input_iterator: Iterable[Iterable[Any]] | AsyncIterable[Iterable[Any]],
+        *,
+        kwargs: Mapping[str, Any] = {},  # noqa: B006
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[R, None]:
+        """As `map`, of one iterable that gives all the arguments of each call."""
+        rows = rows_of(self.name, (input_iterator,), is_async=mode is ASYNCIO)
+        spread = _spread(rows)
+        async for value in self._map(mode, spread, kwargs, order_outputs, return_exceptions):
+            yield value
+
+    @dual
+    async def for_each(
+        self,
+        mode: Mode,
+        *input_iterators: Iterable[Any] | AsyncIterable[Any],
+        kwargs: Mapping[str, Any] = {},  # noqa: B006
+        ignore_exceptions: bool = False,
+    ) -> None:
+        """As `map`, for what the calls do and not for what they give."""
+        rows = rows_of(self.name, input_iterators, is_async=mode is ASYNCIO)
+        async for _ in self._map(mode, rows, kwargs, False, ignore_exceptions):
+            pass
+
+    async def _map(
+        self,
+        mode: Mode,
+        rows: AsyncGenerator[tuple[Any, ...], None],
+        kwargs: Mapping[str, Any],
+        order_outputs: bool,
+        return_exceptions: bool,
+    ) -> AsyncGenerator[R, None]:
+        found = await self._resolve(mode, "map", generator=False)
+        values = invocation.map_(
+            found.port,
+            found.function_id,
+            rows,
+            lambda args: self._arguments(args, dict(kwargs)),
+            ordered=checks.flag("order_outputs", order_outputs),
+            return_exceptions=checks.flag("return_exceptions", return_exceptions),
+        )
+        try:
+            async for value in values:
+                yield value
+        finally:
+            await values.aclose()
+
+    @property
+    def local(self) -> _Local[P, R]:
+        """Run the function here, as if it were not decorated."""
+        return _Local(self._raw())
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._raw()(*args, **kwargs)
+
+    # ------------------------------------------------------------------------------------------- identity
+
+    @staticmethod
+    def from_id(function_id: str, *, client: Client | AsyncClient | None = None) -> Function[..., Any]:
+        """A function by its id, of an app that runs."""
+        return Function(function_id, ById(function_id, Access(client)), None, is_generator=None)
+
+    def get_raw_f(self) -> Callable[P, R]:
+        """The function that was decorated."""
+        return self._raw()
+
+    @property
+    def home(self) -> home.Home:
+        """Where it is defined. Only outside of containers."""
+        assert self._home is not None
+        return self._home
+
+    def _raw(self) -> Callable[P, R]:
+        if self.raw_f is None:
+            raise ExecutionError(f"{self.name} was looked up by name and has no code here: call .remote() or .spawn()")
+        return self.raw_f
+
+    def _access_of(self, found: Resolved) -> Access:
+        """For what belongs to the server on which the function is."""
+        return Access(found.port.client)
+
+    async def _resolve(self, mode: Mode, method: str, *, generator: bool) -> Resolved:
+        found = await self._handle.resolve(mode)
+        is_generator = self.is_generator if found.is_generator is None else found.is_generator
+        if is_generator is not None and is_generator != generator:
+            if is_generator:
+                raise InvalidError(f"{self.name} is a generator function: call .remote_gen() and iterate over it")
+            raise InvalidError(f"{self.name} is no generator function: call .remote(), .map() or .spawn()")
+        return found
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        shares_main = self._home is not None and self._home.is_main and bool(self._home.file)
+        return serialization.dump_arguments(self.name, args, kwargs, by_value=not shares_main)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As an argument or a global of another function: the same function of the container's app."""
+        if not isinstance(self._handle, (OfApp, OfContainer)):
+            raise TypeError(f"{self.name} was looked up by name: look it up where you call it")
+        return (_in_container, (self.name, self.is_generator))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _LATER:
+            raise unavailable.missing("Function.", name, _LATER[name])
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name}>"
+
+    @dual_function
+    @staticmethod
+    async def from_name(
+        mode: Mode,
+        app_name: str,
+        name: str,
+        *,
+        version: int | None = None,
+        environment_name: str | None = None,
+        client: Client | AsyncClient | None = None,
+    ) -> Function[..., Any]:
+        """A function of a deployed app. It is looked up with the first call."""
+        del mode  # nothing is asked here
+        if version is not None:
+            raise unavailable.missing("Function.from_name: ", "version=", "the newest version is called")
+        access = Access(client, environment_name or "")
+        return Function(name, Deployed(checks.app_name(app_name), name, access), None, is_generator=None)
+
+
+class _Local(Generic[P, R]):
+    """`f.local`: a plain call, and `aio`, which awaits what an async function gives."""
+
+    def __init__(self, raw_f: Callable[P, R]) -> None:
+        self._raw_f = raw_f
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._raw_f(*args, **kwargs)
+
+    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        result: Any = self._raw_f(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+
+def _in_container(name: str, is_generator: bool | None) -> Function[..., Any]:
+    return Function(name, OfContainer(name), None, is_generator=is_generator)
+
+
+async def _spread(rows: AsyncGenerator[tuple[Any, ...], None]) -> AsyncGenerator[tuple[Any, ...], None]:
+    async for (row,) in rows:
+        yield tuple(row)
+
+
+def _name_of(raw_f: Callable[..., Any]) -> str:
+    name = raw_f.__qualname__
+    if "<lambda>" in name:
+        raise InvalidError('a lambda has no name: give it one with @app.function(name="...")')
+    return name.rpartition("<locals>.")[2]

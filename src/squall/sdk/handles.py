@@ -1,0 +1,110 @@
+"""Which function of the server is meant: an app's that runs, a deployed one, or one of this container's app."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from squall.exception import ExecutionError, NotFoundError
+from squall.sdk import context
+from squall.sdk.modes import Access
+from squall.wire.control import AppInfo, AppRef, FunctionInfo, FunctionLookup
+
+if TYPE_CHECKING:
+    from squall.sdk.modes import Mode
+    from squall.sdk.ports import Port
+
+
+class Resolved(NamedTuple):
+    """`is_generator` is None where only the declaration knows."""
+
+    port: Port[Any]
+    function_id: str
+    is_generator: bool | None
+
+
+@dataclass(frozen=True)
+class Running:
+    """An app on the server, and its functions' ids by name."""
+
+    app_id: str
+    access: Access
+    functions: dict[str, str]
+
+
+class Handle(ABC):
+    @abstractmethod
+    async def resolve(self, mode: Mode) -> Resolved:
+        """Raises NotFoundError, ExecutionError (the app does not run)."""
+
+
+class OfApp(Handle):
+    """A function by its name in an app of this program, or in the app whose container this is."""
+
+    def __init__(self, app: Any, name: str) -> None:
+        self._app = app
+        self._name = name
+
+    async def resolve(self, mode: Mode) -> Resolved:
+        running: Running | None = self._app.running
+        if running is not None:
+            found = running.functions.get(self._name)
+            if found is None:
+                raise NotFoundError(
+                    f"{self._name} was declared after its app began to run: declare functions at the top level"
+                )
+            return Resolved(await mode.port(running.access), found, None)
+        if context.is_local():
+            raise ExecutionError(
+                f"{self._name} is not on the server: its app {self._app.name or ''} must run".rstrip()
+                + " (`squall run`, `with app.run():`), or call a deployed one by Function.from_name()"
+            )
+        return await OfContainer(self._name).resolve(mode)
+
+
+class OfContainer(Handle):
+    """A function by its name in the app that this container works for."""
+
+    _functions: dict[str, str] | None = None
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def resolve(self, mode: Mode) -> Resolved:
+        port = await mode.port(Access())
+        if OfContainer._functions is None:
+            # The server knows the app by the container's identity.
+            info: AppInfo = await port.request("app.get", AppRef(""))
+            OfContainer._functions = info.functions
+        found = OfContainer._functions.get(self._name)
+        if found is None:
+            raise NotFoundError(f"this container's app has no function {self._name}: call it by Function.from_name()")
+        return Resolved(port, found, None)
+
+
+class Deployed(Handle):
+    """A function by its name in a deployed app; asked for once."""
+
+    def __init__(self, app: str, name: str, access: Access) -> None:
+        self._app = app
+        self._name = name
+        self._access = access
+        self._info: FunctionInfo | None = None
+
+    async def resolve(self, mode: Mode) -> Resolved:
+        port = await mode.port(self._access)
+        if self._info is None:
+            self._info = await port.request("function.lookup", FunctionLookup(self._app, self._name))
+        return Resolved(port, self._info.id, self._info.is_generator)
+
+
+class ById(Handle):
+    """A function whose id came from elsewhere."""
+
+    def __init__(self, function_id: str, access: Access) -> None:
+        self._id = function_id
+        self._access = access
+
+    async def resolve(self, mode: Mode) -> Resolved:
+        return Resolved(await mode.port(self._access), self._id, None)

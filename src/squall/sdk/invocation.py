@@ -1,0 +1,139 @@
+"""Calls as flows: one input, a generator, many inputs. What they raise is what the caller gets."""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any
+
+from squall import exception
+from squall.client.api import YieldItem
+from squall.sdk import context, outcomes, serialization, tracing
+from squall.sdk.feeding import LINGER_S, Feeder
+from squall.sdk.ordering import Ordering
+from squall.wire.values import InputItem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from squall.client.api import Call
+    from squall.sdk.ports import Port
+    from squall.wire.values import Outcome
+
+#: A generator may be this many values ahead of its consumer, who says so after each half of them.
+AHEAD = 64
+
+
+def _open(port: Port[Any], function_id: str, kind: str, *, durable: bool = False) -> Call:
+    parent = context.current_input_id() or ""
+    return port.open_call(function_id, kind, durable=durable, parent=parent, trace=tracing.sink is not None)
+
+
+async def unary(port: Port[Any], function_id: str, data: bytes) -> Any:
+    """The result of one input. Who stops waiting cancels it."""
+    trace = tracing.begin()
+    payload = await serialization.to_payload(port, data)
+    call = _open(port, function_id, "unary")
+    try:
+        call.send([InputItem(0, payload, trace=trace)], last=True)
+        item = await port.next(call)
+    except BaseException:
+        _give_up(call)
+        raise
+    call.close()
+    assert not isinstance(item, YieldItem)
+    tracing.end(call.id, item)
+    return await outcomes.value_of(port, item.outcome)
+
+
+async def spawn(port: Port[Any], function_id: str, data: bytes) -> str:
+    """The id of a call that goes on without us, once the server has it on disk."""
+    payload = await serialization.to_payload(port, data)
+    call = _open(port, function_id, "unary", durable=True)
+    try:
+        call.send([InputItem(0, payload)], last=True)
+        await port.accepted(call, 1)
+    finally:
+        call.close()
+    return call.id
+
+
+async def generate(port: Port[Any], function_id: str, data: bytes) -> AsyncGenerator[Any, None]:
+    """The values of a generator. Who stops iterating cancels it."""
+    payload = await serialization.to_payload(port, data)
+    call = _open(port, function_id, "generator")
+    ended = False
+    try:
+        call.send([InputItem(0, payload, trace=tracing.begin())], last=True)
+        while True:
+            item = await port.next(call)
+            if not isinstance(item, YieldItem):
+                break
+            yield serialization.loads(await serialization.from_payload(port, item.payload))
+            taken = item.number + 1
+            if taken % (AHEAD // 2) == 0:
+                call.credit(0, taken + AHEAD)
+        ended = True
+        tracing.end(call.id, item)
+        if item.outcome.status != "done":
+            await outcomes.value_of(port, item.outcome)
+    finally:
+        if ended:
+            call.close()
+        else:
+            _give_up(call)
+
+
+async def map_(
+    port: Port[Any],
+    function_id: str,
+    rows: AsyncGenerator[tuple[Any, ...], None],
+    encode: Callable[[tuple[Any, ...]], bytes],
+    *,
+    ordered: bool,
+    return_exceptions: bool,
+) -> AsyncGenerator[Any, None]:
+    """The results of many inputs, which are taken from `rows` only as results are taken from here."""
+    call = _open(port, function_id, "map")
+    feeder = Feeder(port, call, rows, encode)
+    ordering: Ordering[Outcome] = Ordering(ordered=ordered)
+    arrived = 0
+    try:
+        while feeder.error is None and not (feeder.done and arrived == feeder.count):
+            try:
+                item = await port.next(call, None if feeder.done else LINGER_S)
+            except builtins.TimeoutError:
+                feeder.flush()
+                continue
+            assert not isinstance(item, YieldItem)
+            arrived += 1
+            tracing.end(call.id, item)
+            for index, outcome in ordering.add(item.index, item.outcome):
+                feeder.taken(index)
+                yield await _value_or_error(port, outcome, return_exceptions=return_exceptions)
+        if feeder.error is not None:
+            raise feeder.error
+    finally:
+        feeder.stop()
+        if feeder.sent and not (feeder.done and arrived == feeder.count and feeder.error is None):
+            _give_up(call)
+        else:
+            call.close()
+
+
+async def _value_or_error(port: Port[Any], outcome: Outcome, *, return_exceptions: bool) -> Any:
+    try:
+        return await outcomes.value_of(port, outcome)
+    except (Exception, exception.InputCancellation) as error:
+        if not return_exceptions:
+            raise
+        return error
+
+
+def _give_up(call: Call) -> None:
+    """Nobody waits any more. A connection that is gone cancels by itself."""
+    try:
+        call.cancel()
+    except exception.Error:
+        pass
+    finally:
+        call.close()

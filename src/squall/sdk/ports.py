@@ -1,0 +1,194 @@
+"""A client, blocking or asyncio, under one face that flows await."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from squall.client.api import AsyncClient, Client
+from squall.sdk.flows import finish
+from squall.sdk.refusals import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from squall.client.api import Call, Event
+
+C = TypeVar("C", Client, AsyncClient)
+
+
+class Gate(ABC):
+    """A counting semaphore that can be opened for good."""
+
+    @abstractmethod
+    async def acquire(self) -> bool:
+        """Wait for room; False once the gate is open for good, and nobody wants more."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Room for one more."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Nobody waits any more."""
+
+
+class Port(ABC, Generic[C]):
+    """Refusals of the server are raised as exceptions of `squall.exception`."""
+
+    def __init__(self, client: C) -> None:
+        self.client = client
+
+    def open_call(self, function_id: str, kind: str, *, durable: bool = False, parent: str = "", trace: bool = False) -> Call:
+        return self.client.open_call(function_id, kind, durable=durable, parent=parent, trace=trace)
+
+    def attach_call(self, call_id: str, start: int = 0) -> Call:
+        return self.client.attach_call(call_id, start)
+
+    @abstractmethod
+    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:  # noqa: ASYNC109
+        """See squall.client.api."""
+
+    @abstractmethod
+    async def upload(self, blob: str, data: bytes | memoryview) -> None:
+        """See squall.client.api."""
+
+    @abstractmethod
+    async def download(self, blob: str) -> bytes:
+        """See squall.client.api."""
+
+    @abstractmethod
+    async def next(self, call: Call, timeout: float | None = None) -> Event:  # noqa: ASYNC109
+        """The next event of a call. Raises builtins.TimeoutError after `timeout` seconds."""
+
+    @abstractmethod
+    async def accepted(self, call: Call, upto: int) -> None:
+        """See squall.client.api."""
+
+    @abstractmethod
+    def beside(self, flow: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        """Run a flow, which must not raise, beside this one: in a thread, or as a task.
+
+        What comes back ends it, where that is possible: a thread ends when it looks.
+        """
+
+    @abstractmethod
+    def gate(self, room: int) -> Gate:
+        """A gate that flows of this port can wait at."""
+
+    @abstractmethod
+    async def pause(self) -> None:
+        """Let others run."""
+
+
+class BlockingPort(Port[Client]):
+    """Nothing here suspends: what waits, waits in the calling thread."""
+
+    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:  # noqa: ASYNC109
+        with translated():
+            return self.client.request(method, body, timeout=timeout)
+
+    async def upload(self, blob: str, data: bytes | memoryview) -> None:
+        with translated():
+            self.client.upload(blob, data)
+
+    async def download(self, blob: str) -> bytes:
+        with translated():
+            return self.client.download(blob)
+
+    async def next(self, call: Call, timeout: float | None = None) -> Event:  # noqa: ASYNC109
+        with translated():
+            return call.next(timeout)
+
+    async def accepted(self, call: Call, upto: int) -> None:
+        with translated():
+            call.accepted(upto)
+
+    def beside(self, flow: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        # A daemon: an input iterator of the user's that blocks forever must not keep the process alive.
+        threading.Thread(target=finish, args=(flow,), name="squall-map", daemon=True).start()
+        return lambda: None
+
+    def gate(self, room: int) -> Gate:
+        return _ThreadGate(room)
+
+    async def pause(self) -> None:
+        pass
+
+
+class AsyncioPort(Port[AsyncClient]):
+    #: A loop holds its tasks weakly.
+    _tasks: ClassVar[set[Any]] = set()
+
+    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:  # noqa: ASYNC109
+        with translated():
+            return await self.client.request(method, body, timeout=timeout)
+
+    async def upload(self, blob: str, data: bytes | memoryview) -> None:
+        with translated():
+            await self.client.upload(blob, data)
+
+    async def download(self, blob: str) -> bytes:
+        with translated():
+            return await self.client.download(blob)
+
+    async def next(self, call: Call, timeout: float | None = None) -> Event:  # noqa: ASYNC109
+        with translated():
+            return await call.next_async(timeout)
+
+    async def accepted(self, call: Call, upto: int) -> None:
+        with translated():
+            await call.accepted_async(upto)
+
+    def beside(self, flow: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        import asyncio
+
+        task = asyncio.get_running_loop().create_task(flow)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return lambda: task.cancel() and None
+
+    def gate(self, room: int) -> Gate:
+        return _TaskGate(room)
+
+    async def pause(self) -> None:
+        import asyncio
+
+        await asyncio.sleep(0)
+
+
+class _ThreadGate(Gate):
+    def __init__(self, room: int) -> None:
+        self._room = threading.Semaphore(room)
+        self._open = False
+
+    async def acquire(self) -> bool:
+        self._room.acquire()
+        return not self._open
+
+    def release(self) -> None:
+        self._room.release()
+
+    def open(self) -> None:
+        self._open = True
+        self._room.release()
+
+
+class _TaskGate(Gate):
+    def __init__(self, room: int) -> None:
+        import asyncio
+
+        self._room = asyncio.Semaphore(room)
+        self._open = False
+
+    async def acquire(self) -> bool:
+        await self._room.acquire()
+        return not self._open
+
+    def release(self) -> None:
+        self._room.release()
+
+    def open(self) -> None:
+        self._open = True
+        self._room.release()

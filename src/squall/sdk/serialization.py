@@ -1,0 +1,126 @@
+"""Python objects to payloads and back. Only the user's own processes ever unpickle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from squall.exception import DeserializationError, RequestSizeError, SerializationError
+from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from squall.sdk.ports import Port
+
+PROTOCOL = 5
+#: The largest function sent with serialized=True, in bytes.
+FUNCTION_LIMIT = 16 << 20
+
+
+def dump_arguments(function: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, by_value: bool) -> bytes:
+    """The pickle of an input. Raises SerializationError, which names the argument, and RequestSizeError.
+
+    With `by_value`, what is defined in this process' `__main__` is sent whole: the container has another one.
+    """
+    try:
+        data = _dump((args, kwargs), by_value=by_value)
+    except Exception as error:
+        raise _blamed(function, args, kwargs, error) from None
+    if len(data) > PAYLOAD_LIMIT:
+        raise RequestSizeError(
+            f"the arguments of {function} take {len(data) >> 20} MiB and {PAYLOAD_LIMIT >> 20} MiB are possible: "
+            "send them in parts"
+        )
+    return data
+
+
+def dump_function(function: Callable[..., Any], name: str) -> bytes:
+    """The cloudpickle of a function, with all of its module that it uses. Raises SerializationError."""
+    import sys
+
+    import cloudpickle
+
+    module = sys.modules.get(function.__module__)
+    registered = module is not None and function.__module__ != "__main__"
+    try:
+        if registered:
+            cloudpickle.register_pickle_by_value(module)
+        data: bytes = cloudpickle.dumps(function, PROTOCOL)
+    except Exception as error:
+        raise SerializationError(f"the function {name} cannot be serialized: {line(error)}") from None
+    finally:
+        if registered:
+            cloudpickle.unregister_pickle_by_value(module)
+    if len(data) > FUNCTION_LIMIT:
+        raise RequestSizeError(
+            f"the function {name} takes {len(data) >> 20} MiB serialized and {FUNCTION_LIMIT >> 20} MiB are possible: "
+            "which large global does it use?"
+        )
+    return data
+
+
+def loads(data: bytes | memoryview) -> Any:
+    """Raises DeserializationError for what this side cannot make an object of."""
+    import pickle
+
+    try:
+        return pickle.loads(data)
+    except ModuleNotFoundError as error:
+        raise DeserializationError(f"a value needs the module {error.name}, which is not installed here") from None
+    except Exception as error:
+        raise DeserializationError(f"a value cannot be unpickled here: {line(error)}") from None
+
+
+async def to_payload(port: Port[Any], data: bytes) -> Payload:
+    """Inline, or uploaded as a blob."""
+    if len(data) <= INLINE_LIMIT:
+        return Payload(data, size=len(data))
+    from squall.wire.hashing import blob_id
+
+    blob = blob_id(data)
+    await port.upload(blob, data)
+    return Payload(blob=blob, size=len(data))
+
+
+async def from_payload(port: Port[Any], payload: Payload) -> bytes:
+    return await port.download(payload.blob) if payload.blob else payload.data
+
+
+def line(error: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _dump(value: object, *, by_value: bool) -> bytes:
+    import pickle
+
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+    except Exception:
+        # Lambdas, local functions, classes made on the fly: cloudpickle can, or its error says why not.
+        return _cloudpickle(value)
+    # A text that holds the word costs a slower pickle, no more.
+    return _cloudpickle(value) if by_value and b"__main__" in data else data
+
+
+def _cloudpickle(value: object) -> bytes:
+    import cloudpickle
+
+    return cloudpickle.dumps(value, PROTOCOL)  # type: ignore[no-any-return]
+
+
+def _blamed(
+    function: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
+) -> SerializationError:
+    """The error of the argument that cannot be pickled."""
+    named = [*((f"argument {n}", value) for n, value in enumerate(args, 1)), *kwargs.items()]
+    for name, value in named:
+        try:
+            _dump(value, by_value=False)
+        except Exception as cause:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            return SerializationError(
+                f"{name} of {function}, of type {kind}, cannot be pickled ({line(cause)}): send plain data instead"
+            )
+    return SerializationError(f"the arguments of {function} cannot be pickled: {line(error)}")

@@ -1,0 +1,73 @@
+"""What the public surface names and this version does not have: each use is an error that says what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from squall.exception import UnimplementedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: Parameters, and what to do without them.
+PARAMETERS: Mapping[str, str] = {
+    "schedule": "schedules come with a later version: let cron run `squall run`",
+    "secrets": "secrets come with a later version: pass env= for what is not secret",
+    "network_file_systems": "they are deprecated, and volumes come with a later version",
+    "volumes": "volumes come with a later version: pass data as arguments, or use Image.add_local_dir()",
+    "proxy": "fixed egress addresses come with a later version",
+    "routing_region": "there is one server, and no region to choose",
+    "enable_memory_snapshot": "snapshots come with a later version",
+    "restrict_modal_access": "restricted functions come with a later version: use block_network=True",
+    "single_use_containers": "they come with a later version",
+    "i6pn": "there is no private IPv6 network between containers",
+    "experimental_options": "this version has no experimental options",
+    "_experimental_restrict_output": "it comes with a later version",
+    "max_inputs": "it is deprecated, and single_use_containers comes with a later version",
+    "tags": "tags come with a later version",
+}
+
+#: Top-level names.
+NAMES: Mapping[str, str] = {
+    **dict.fromkeys(("Volume", "CloudBucketMount", "NetworkFileSystem"), PARAMETERS["volumes"]),
+    **dict.fromkeys(("Dict", "Queue"), "shared state comes with a later version: pass values as arguments"),
+    "Secret": PARAMETERS["secrets"],
+    "Proxy": PARAMETERS["proxy"],
+    **dict.fromkeys(("Cron", "Period"), PARAMETERS["schedule"]),
+    **dict.fromkeys(
+        ("Cls", "enter", "exit", "method", "parameter"),
+        "classes come with a later version: keep what is loaded once in a module-level variable",
+    ),
+    **dict.fromkeys(("batched", "concurrent"), "it comes with a later version: an input is one call at a time"),
+    **dict.fromkeys(("Cluster", "clustered"), "clusters come with a later version"),
+    **dict.fromkeys(
+        ("Server", "asgi_app", "fastapi_endpoint", "sessioned", "web_server", "wsgi_app", "forward", "Tunnel"),
+        "web functions come with a later version",
+    ),
+    **dict.fromkeys(("Sandbox", "SandboxSnapshot", "Probe"), "sandboxes come with a later version"),
+    "Environment": "set SQUALL_ENVIRONMENT, or use environment_name=",
+    "Workspace": "use `squall workspace`",
+    "interact": "interactive functions come with a later version",
+}
+
+
+class Unavailable(UnimplementedError, AttributeError):
+    """Also an AttributeError: `hasattr` says no instead of failing."""
+
+
+def parameter(where: str, name: str) -> UnimplementedError:
+    return UnimplementedError(f"{where}: {name}= is not in this version of Squall: {PARAMETERS[name]}")
+
+
+def missing(where: str, name: str, instead: str) -> Unavailable:
+    return Unavailable(f"{where}{name} is not in this version of Squall: {instead}")
+
+
+def method(where: str, name: str, instead: str) -> Callable[..., NoReturn]:
+    """A method, of a class or an instance, that only says so."""
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise missing(where, f"{name}()", instead)
+
+    refuse.__name__ = refuse.__qualname__ = name
+    return refuse

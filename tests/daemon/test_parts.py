@@ -1,0 +1,205 @@
+"""What the supervisor knows of host, users and state."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from squall.client import daemon_record, embedded
+from squall.client.daemon_record import DaemonRecord, Process
+from squall.daemon import host, privileges, programs, state
+from squall.daemon.options import Options, parse
+from squall.daemon.privileges import Identity
+from squall.exception import ConflictError, InvalidError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the daemon needs Linux")
+
+NOBODY = Identity(65534, 65534)
+
+
+def own(name: str = "daemon") -> Process:
+    return Process(name, os.getpid(), daemon_record.start_time(os.getpid()))
+
+
+# ---------------------------------------------------------------------------------------------------- records
+
+
+def test_a_record_counts_as_long_as_its_process_lives(tmp_path: Path) -> None:
+    record = DaemonRecord(own(), 1, "0.1", "process", "/s", ["slow"], "h:1", "H100:8", 5.0)
+    daemon_record.write(str(tmp_path), record)
+    assert daemon_record.read(str(tmp_path)) == record
+    later = Process("daemon", os.getpid(), own().started + 1)  # the pid was given anew
+    daemon_record.write(str(tmp_path), DaemonRecord(later, 1, "0.1", "process", "/s"))
+    assert daemon_record.read(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"process": {"pid": 1}}'])
+def test_a_broken_record_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "daemon.json").write_text(text)
+    (tmp_path / "children.json").write_text(text)
+    assert daemon_record.read(str(tmp_path)) is None
+    assert daemon_record.read_children(str(tmp_path)) == []
+
+
+def test_a_process_that_is_gone_is_not_signalled() -> None:
+    gone = Process("x", os.getpid(), 1)
+    gone.signal(9)  # would be the end of this test
+    assert not gone.alive()
+
+
+def test_the_tail_of_a_log(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("one\n\ntwo\nthree\n")
+    assert daemon_record.tail(str(tmp_path / "log"), 2) == ["two", "three"]
+    assert daemon_record.tail(str(tmp_path / "none"), 2) == []
+
+
+# ------------------------------------------------------------------------------------------------ environment
+
+
+def test_little_of_the_caller_s_environment_goes_down() -> None:
+    kept = {
+        "PATH": "/bin",
+        "LC_ALL": "C",
+        "PIP_INDEX_URL": "https://index",
+        "UV_DEFAULT_INDEX": "https://index",
+        "HTTPS_PROXY": "http://p",
+        "no_proxy": "localhost",
+        "SSL_CERT_FILE": "/ca.pem",
+        "SQUALL_DRIVER": "process",
+    }
+    dropped = {"AWS_SECRET_ACCESS_KEY": "x", "LD_PRELOAD": "y", "SQUALL_TOKEN": "z", "PYTHONPATH": "/evil"}
+    environ = embedded.environment({**kept, **dropped})
+    assert {name: environ[name] for name in kept} == kept
+    assert environ.get("PYTHONPATH") != "/evil"
+    assert not {"AWS_SECRET_ACCESS_KEY", "LD_PRELOAD", "SQUALL_TOKEN"} & environ.keys()
+
+
+def test_pip_s_files_become_variables(tmp_path: Path) -> None:
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "pip.conf").write_text(
+        "[global]\nindex-url = https://global\nextra-index-url =\n  https://a\n  https://b\nquiet = 1\n"
+        "[install]\nindex-url = https://install\ntrusted-host = h\n"
+    )
+    environ = {"XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path), "PIP_TRUSTED_HOST": "mine"}
+    found = host.pip_settings(environ)
+    assert found["PIP_INDEX_URL"] == "https://install"
+    assert found["PIP_EXTRA_INDEX_URL"] == "https://a https://b"
+    assert "PIP_TRUSTED_HOST" not in found
+    assert "PIP_QUIET" not in found
+    assert host.pip_settings({**environ, "PIP_CONFIG_FILE": os.devnull}) == {}
+
+
+def test_local_indexes_and_certificates_can_be_shown_to_builds(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "ca.pem").touch()
+    shown = host.shown_directories(
+        {"PIP_FIND_LINKS": f"https://x {tmp_path}/wheels", "PIP_CERT": f"{tmp_path}/ca.pem"}
+    )
+    assert {str(tmp_path), str(tmp_path / "wheels"), "/usr"} <= set(shown)
+    assert "/" not in shown
+
+
+# ------------------------------------------------------------------------------------------------- privileges
+
+
+def test_what_a_user_can_read(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    file = tmp_path / "open" / "file"
+    file.parent.mkdir()
+    file.touch()
+    file.parent.chmod(0o755)
+    file.chmod(0o644)
+    everyone = privileges.readable("/usr", NOBODY)
+    assert everyone
+    file.parent.chmod(0o700)
+    assert not privileges.readable(str(file), NOBODY)
+    assert privileges.readable(str(file), Identity(os.stat(file).st_uid, 0)) is privileges.readable(
+        str(tmp_path), Identity(os.stat(file).st_uid, 0)
+    )
+    assert not privileges.readable(str(tmp_path / "missing"), NOBODY)
+
+
+def test_ordinary_users_stay_who_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert privileges.choose() == (None, "")
+
+
+def test_root_without_the_means_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(privileges, "_capable", lambda: False)
+    assert "run as root" in privileges.choose()[1]
+    monkeypatch.setattr(privileges, "_capable", lambda: True)
+    monkeypatch.setattr(privileges, "_program_files", lambda: ["/hidden/python"])
+    identity, loss = privileges.choose()
+    assert identity is None
+    assert "/hidden/python" in loss
+
+
+# ------------------------------------------------------------------------------------------------------ state
+
+
+def test_only_one_holds_the_lock(tmp_path: Path) -> None:
+    descriptor = state.lock(str(tmp_path))
+    daemon_record.write(str(tmp_path), DaemonRecord(own(), 1, "0.1", "process", "/s"))
+    with pytest.raises(ConflictError, match=f"process {os.getpid()}"):
+        state.lock(str(tmp_path))
+    os.close(descriptor)
+    os.close(state.lock(str(tmp_path)))
+
+
+def test_directories_are_their_owners(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give directories away")
+    state.prepare(str(tmp_path), NOBODY)
+    owners = {name: os.stat(tmp_path / name).st_uid for name in ("server", "node", "launcher", "logs")}
+    assert owners == {"server": NOBODY.uid, "node": NOBODY.uid, "launcher": 0, "logs": 0}
+    (tmp_path / "server" / "db").touch()
+    (tmp_path / "node" / "layers").mkdir()
+    (tmp_path / "node" / "layers" / "usr").touch()
+    os.chown(tmp_path / "server" / "db", NOBODY.uid, NOBODY.gid)
+    state.prepare(str(tmp_path), Identity(12345, 12345))  # a user squall was made meanwhile
+    assert os.stat(tmp_path / "server" / "db").st_uid == 12345
+    assert os.stat(tmp_path / "node" / "layers" / "usr").st_uid == 0
+
+
+def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state.file_system("/proc/self") == "proc"
+    monkeypatch.setattr(state, "file_system", lambda _path: "nfs4")
+    with pytest.raises(InvalidError, match="network file system"):
+        state.prepare(str(tmp_path), None)
+
+
+def test_large_logs_are_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "LOG_LIMIT", 3)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "server.log").write_text("long enough")
+    state.prepare(str(tmp_path), None)
+    assert (tmp_path / "logs" / "server.log.1").read_text() == "long enough"
+
+
+# --------------------------------------------------------------------------------------------------- programs
+
+
+def test_command_lines() -> None:
+    options = parse(["--state", "/s", "--listen", "0.0.0.0:8400", "--gpus", "H100:8", "--idle-exit", "5"])
+    assert options == Options("/s", listen="0.0.0.0:8400", gpus="H100:8", idle_exit=5.0)
+    launcher, server, agent = programs.plan(options, "namespaces", NOBODY, {})
+    assert [p.name for p in (launcher, server, agent)] == ["launcher", "server", "node"]
+    assert launcher.identity is None
+    assert server.identity == agent.identity == NOBODY
+    assert ("--listen", "0.0.0.0:8400") == server.command[-2:]
+    line = " ".join(agent.command)
+    assert "--server unix:/s/server/server.sock" in line
+    assert "--launcher /s/launcher.sock --gpus H100:8" in line
+
+
+def test_the_process_driver_has_no_launcher_and_a_node_no_server() -> None:
+    assert [p.name for p in programs.plan(Options("/s"), "process", None, {})] == ["server", "node"]
+    (agent,) = programs.plan(Options("/s", server="https://h:1"), "process", None, {})
+    assert "--server wss://h:1" in " ".join(agent.command)
