@@ -11,23 +11,57 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from squall import exception
-    from squall.sdk import App, Function, FunctionCall, Image
+    from squall.exception import Error
+    from squall.sdk import (
+        App,
+        FilePatternMatcher,
+        Function,
+        FunctionCall,
+        Image,
+        Retries,
+        current_function_call_id,
+        current_input_id,
+        enable_output,
+        is_local,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["App", "Function", "FunctionCall", "Image", "__version__", "exception"]
+__all__ = [
+    "App",
+    "Error",
+    "FilePatternMatcher",
+    "Function",
+    "FunctionCall",
+    "Image",
+    "Retries",
+    "__version__",
+    "current_function_call_id",
+    "current_input_id",
+    "enable_output",
+    "exception",
+    "is_local",
+]
+
+_ELSEWHERE = {"exception": ("squall.exception", ""), "Error": ("squall.exception", "Error")}
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
-        raise AttributeError(f"module 'squall' has no attribute {name!r}")
-    value = import_module("squall.exception") if name == "exception" else _from_sdk(name)
+        raise AttributeError(_missing(name))
+    module, attribute = _ELSEWHERE.get(name, ("squall.sdk", name))
+    loaded = import_module(module)
+    value = getattr(loaded, attribute) if attribute else loaded
     globals()[name] = value
     return value
 
 
-def _from_sdk(name: str) -> object:
-    return getattr(import_module("squall.sdk"), name)
+def _missing(name: str) -> str:
+    """Names that begin with an underscore are asked for by machinery, which needs no advice."""
+    later = {} if name.startswith("_") else import_module("squall.sdk.unavailable").NAMES
+    if name in later:
+        return f"squall.{name} is not in this version of Squall: {later[name]}"
+    return f"module 'squall' has no attribute {name!r}"
 
 
 def __dir__() -> list[str]:

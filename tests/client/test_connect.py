@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from squall import config, exception
+from squall import exception
 from squall.client.connect import connect, connect_async, local, remote, way
+from squall.config import Config, load
 from squall.runner.protocol import CLIENT
 from squall.wire import messages as m
 from tests.house.source import SRC
@@ -52,17 +53,21 @@ def test_the_file_names_a_server_and_the_environment_wins(
 ) -> None:
     (tmp_path / "config.toml").write_text('server_url = "ws://one:1"\ntoken = "from the file"\n')
     monkeypatch.setenv("SQUALL_SERVER_URL", "ws://two:2")
-    assert config.load() == config.Config("ws://two:2", "from the file", "main")
+    assert load() == Config("ws://two:2", "from the file", "main")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("server_url = ", "is not TOML"), ("token = 5", "must be a text in quotes"), (b"\xff\xfe", "Cannot read")],
+    [
+        ("server_url = ", "is not TOML"),
+        ("token = 5", "must be a text in quotes"),
+        (b"\xff\xfe", "Cannot read"),
+    ],
 )
 def test_a_wrong_file_is_told(tmp_path: Path, text: str | bytes, message: str) -> None:
     (tmp_path / "config.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(exception.InvalidError, match=message) as caught:
-        config.load()
+        load()
     assert "\n" not in str(caught.value)
 
 
@@ -80,7 +85,9 @@ def test_urls(url: str, host: str, port: int, tls: bool) -> None:
     assert (endpoint.host, endpoint.port, endpoint.tls) == (host, port, tls)
 
 
-@pytest.mark.parametrize("url", ["a:1", "ftp://a", "ws://", "ws://a:port", "ws://a:99999", "ws://a/some/path"])
+@pytest.mark.parametrize(
+    "url", ["a:1", "ftp://a", "ws://", "ws://a:port", "ws://a:99999", "ws://a/some/path"]
+)
 def test_what_is_no_url_is_told(url: str) -> None:
     with pytest.raises(exception.InvalidError, match="is no server's URL"):
         remote(url)

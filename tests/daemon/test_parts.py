@@ -193,7 +193,7 @@ def test_command_lines() -> None:
     assert [p.name for p in (launcher, server, agent)] == ["launcher", "server", "node"]
     assert launcher.identity is None
     assert server.identity == agent.identity == NOBODY
-    assert ("--listen", "0.0.0.0:8400") == server.command[-2:]
+    assert server.command[-2:] == ("--listen", "0.0.0.0:8400")
     line = " ".join(agent.command)
     assert "--server unix:/s/server/server.sock" in line
     assert "--launcher /s/launcher.sock --gpus H100:8" in line

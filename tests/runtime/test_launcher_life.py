@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +49,34 @@ def test_agent_that_comes_back_finds_its_containers(own_box: Box) -> None:
     box.do(box.runtime.kill(running.id))
     assert box.end(adopted[running.id]).status.signal == signal.SIGKILL
     assert box.do(box.runtime.adopt()) == []
+
+
+def test_idle_zone_ends_and_its_user_namespace_stays(namespaces: Path, tmp_path: Path) -> None:
+    code = f"""
+import fcntl, os, time
+from pathlib import Path
+from squall.runtime import seccomp
+from squall.runtime.launcher.workspaces import ZONE_IDLE_S, Workspace
+records = Path({str(tmp_path)!r})
+workspace = Workspace("w", {UID_BASE}, records, seccomp.container_filter())
+owner = lambda fd: os.fstat(fcntl.ioctl(fd, 0xB701)).st_ino  # NS_GET_USERNS
+first = owner(workspace.make_network())
+pid = workspace.zone.pid
+late = time.monotonic() + ZONE_IDLE_S + 1
+workspace.end_idle_zone(time.monotonic())
+assert workspace.zone is not None and len(list(records.iterdir())) == 1
+workspace.enter("c")
+workspace.end_idle_zone(late)
+assert workspace.zone is not None
+workspace.leave("c")
+workspace.end_idle_zone(late + 1)
+assert workspace.zone is None and not os.path.exists(f"/proc/{{pid}}") and not list(records.iterdir())
+assert owner(workspace.make_network()) == first
+workspace.end_zone()
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "done\n", done.stderr
 
 
 def test_two_drivers_do_not_disturb_each_other(own_box: Box) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from squall import config
 from squall.cli import output
 from squall.client import daemon_record, embedded
+from squall.config import state_dir
 from squall.exception import ConflictError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LOGS = ("daemon", "server", "launcher", "node")
 
 
 def _state(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
-    return os.path.abspath(value) if value else config.state_dir()
+    return os.path.abspath(value) if value else state_dir()
 
 
 state_option: Callable[[Any], Any] = click.option(

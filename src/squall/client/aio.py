@@ -9,6 +9,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from squall import exception
 from squall.client import transport
 from squall.client.aio_call import AsyncCall
 from squall.client.aio_link import AsyncLink, dial
@@ -16,7 +17,6 @@ from squall.client.api import AsyncClient, Watch
 from squall.client.calls import CallState, Target
 from squall.client.core import Credentials, Pending, Restart, Session, chunks, decoded
 from squall.client.reconnect import Reconnect, fatal
-from squall import exception
 from squall.exception import ClientClosed, Error
 from squall.wire.codec import ProtocolError
 from squall.wire.control import Empty

@@ -85,7 +85,7 @@ class AsyncLink(asyncio.Protocol):
             self._transport.abort()
 
     async def end(self, patience: float) -> None:
-        """Close with a farewell, and wait until the connection is gone: at the latest after `patience` seconds."""
+        """Say farewell and wait until the connection is gone, at the latest after `patience` seconds."""
         self.close(farewell=True)
         if self._transport is None:
             return

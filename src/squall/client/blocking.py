@@ -14,6 +14,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from squall import exception
 from squall.client import transport
 from squall.client.api import Client, Watch
 from squall.client.blocking_call import BlockingCall
@@ -21,7 +22,6 @@ from squall.client.calls import CallState, Target
 from squall.client.core import Credentials, Pending, Restart, Session, chunks, decoded
 from squall.client.reconnect import Reconnect, fatal
 from squall.client.turns import Turn, Waiter
-from squall import exception
 from squall.exception import ClientClosed, Error
 from squall.wire.codec import ProtocolError
 from squall.wire.control import Empty

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from squall.client.api import Call
 from squall import exception
+from squall.client.api import Call
 from squall.exception import InvalidError
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class BlockingCall(Call):
     def close(self) -> None:
         self._session.remove_call(self._state)
 
-    async def next_async(self, timeout: float | None = None) -> Event:  # noqa: ARG002, ASYNC109
+    async def next_async(self, timeout: float | None = None) -> Event:  # noqa: ARG002
         raise InvalidError("This call belongs to a blocking client: use next().")
 
-    async def accepted_async(self, upto: int, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
+    async def accepted_async(self, upto: int, timeout: float | None = None) -> None:  # noqa: ARG002
         raise InvalidError("This call belongs to a blocking client: use accepted().")
 
     def _check(self) -> None:

@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from squall import config
 from squall.client import embedded
 from squall.client.blocking import BlockingClient
 from squall.client.core import Credentials
 from squall.client.transport import Endpoint
+from squall.config import load, state_dir
 from squall.exception import InvalidError
 from squall.runner.protocol import SOCKET
 
@@ -23,36 +23,38 @@ if TYPE_CHECKING:
 _PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 
 
-def connect(*, start: bool = True) -> Client:
+def connect(*, start: bool = True, environment: str = "") -> Client:
     """A connected client; `start` starts the embedded server where that is the one and it does not run.
 
-    Raises exception.ConnectionError, AuthError, VersionError, InvalidError (configuration).
+    `environment` takes the place of the configured one. Raises exception.ConnectionError, AuthError,
+    VersionError, InvalidError (configuration).
     """
-    client = BlockingClient(*way(start=start))
+    client = BlockingClient(*way(start=start, environment=environment))
     client.open()
     atexit.register(_close, weakref.ref(client))
     return client
 
 
-async def connect_async(*, start: bool = True) -> AsyncClient:
+async def connect_async(*, start: bool = True, environment: str = "") -> AsyncClient:
     """As `connect`, for the running loop."""
     from squall.client.aio import AsyncioClient  # asyncio takes longer to import than all the rest
 
-    client = AsyncioClient(*way(start=start))
+    client = AsyncioClient(*way(start=start, environment=environment))
     await client.open()
     return client
 
 
-def way(*, start: bool) -> tuple[Endpoint, Credentials]:
+def way(*, start: bool, environment: str = "") -> tuple[Endpoint, Credentials]:
     """Where the server is, and who asks."""
-    settings = config.load()
+    settings = load()
+    environment = environment or settings.environment
     nested = nested_socket()
     if nested:
         hint = "It is the agent's socket: did the container lose its node?"
-        return Endpoint(nested, hint, path=nested, nested=True), Credentials(environment=settings.environment)
+        return Endpoint(nested, hint, path=nested, nested=True), Credentials(environment=environment)
     if settings.server_url:
-        return remote(settings.server_url), Credentials(settings.token, settings.environment)
-    return local(config.state_dir(), start=start), Credentials(environment=settings.environment)
+        return remote(settings.server_url), Credentials(settings.token, environment)
+    return local(state_dir(), start=start), Credentials(environment=environment)
 
 
 def nested_socket() -> str:

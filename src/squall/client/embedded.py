@@ -169,23 +169,12 @@ def lock(state: str) -> int | None:
 
 def _spawn(state: str, lock: int, arguments: Sequence[str]) -> None:
     """Start the daemon away from our terminal, session, environment and directory."""
-    command = [
-        sys.executable,
-        "-m",
-        "squall.daemon",
-        "--state",
-        state,
-        "--lock",
-        str(lock),
-        "--detach",
-        *arguments,
-    ]
     path = daemon_record.log_path(state, "daemon")
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(path, "ab") as log:
             subprocess.run(
-                command,
+                [*_command(), "--state", state, "--lock", str(lock), "--detach", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -202,6 +191,10 @@ def _spawn(state: str, lock: int, arguments: Sequence[str]) -> None:
         raise exception.ConnectionError(f"The embedded server cannot start: {error}.") from None
     finally:
         os.close(lock)
+
+
+def _command() -> list[str]:
+    return [sys.executable, "-m", "squall.daemon"]
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:

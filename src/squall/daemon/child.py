@@ -110,4 +110,4 @@ class Child:
 
     def last_words(self) -> str:
         lines = daemon_record.tail(self.program.log, 1)
-        return lines[0] if lines else "it says nothing"
+        return lines[0].removeprefix("error: ") if lines else "it says nothing"

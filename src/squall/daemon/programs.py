@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from squall.daemon.privileges import Identity
 
 #: The agent ends its containers before it goes.
-_AGENT_PATIENCE_S = 5.0
+_AGENT_PATIENCE_S = 6.0
+#: The launcher takes down what containers and networks left.
+_LAUNCHER_PATIENCE_S = 10.0
 
 
 def plan(options: Options, driver: str, identity: Identity | None, environ: dict[str, str]) -> list[Program]:
@@ -46,6 +48,7 @@ def _launcher(options: Options, identity: Identity | None, environ: dict[str, st
         environ,
         socket=_launcher_socket(options),
         knock=False,
+        patience=_LAUNCHER_PATIENCE_S,
     )
 
 
@@ -59,7 +62,7 @@ def _server(options: Options, identity: Identity | None, environ: dict[str, str]
 
 
 def _agent(options: Options, driver: str, identity: Identity | None, environ: dict[str, str]) -> Program:
-    server = options.server or f"unix:{embedded.socket_path(options.state)}"
+    server = _websocket(options.server) or f"unix:{embedded.socket_path(options.state)}"
     command = ["--state", os.path.join(options.state, "node"), "--server", server, "--driver", driver]
     if driver == "namespaces":
         command += ["--launcher", _launcher_socket(options)]
@@ -67,6 +70,11 @@ def _agent(options: Options, driver: str, identity: Identity | None, environ: di
         command += ["--gpus", options.gpus]
     arguments = _python("squall.node", command)
     return Program("node", arguments, _log(options, "node"), environ, identity, patience=_AGENT_PATIENCE_S)
+
+
+def _websocket(url: str) -> str:
+    """A server's URL as the agent knows it."""
+    return f"ws{url[4:]}" if url.startswith("http") else url
 
 
 def _launcher_socket(options: Options) -> str:

@@ -53,11 +53,10 @@ class NamespacesRuntime(Runtime):
         self._ends[spec.id] = self._loop.create_future()
         try:
             ok, descriptors = await self._ask("start", spec=_resolved(spec).to_json())
-        except asyncio.CancelledError:
-            self._send({"id": 0, "op": "kill", "container": spec.id, "signal": 9})
-            raise
-        except BaseException:
+        except BaseException as error:
             self._ends.pop(spec.id, None)
+            if isinstance(error, asyncio.CancelledError):
+                self._send({"id": 0, "op": "abandon", "container": spec.id})
             raise
         return Started(spec.id, ok["pid"], *descriptors)
 

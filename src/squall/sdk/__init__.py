@@ -7,15 +7,19 @@ from squall.sdk.call import FunctionCall
 from squall.sdk.context import current_function_call_id, current_input_id, is_local
 from squall.sdk.function import Function
 from squall.sdk.image import Image
-from squall.sdk.options import Retries
+from squall.sdk.output import enable_output
+from squall.sdk.patterns import FilePatternMatcher
+from squall.sdk.retries import Retries
 
 __all__ = [
     "App",
+    "FilePatternMatcher",
     "Function",
     "FunctionCall",
     "Image",
     "Retries",
     "current_function_call_id",
     "current_input_id",
+    "enable_output",
     "is_local",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import time
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from squall import exception
 from squall.client.api import YieldItem
-from squall.exception import InvalidError, TimeoutError  # noqa: A004 - of the public surface
+from squall.exception import InvalidError
 from squall.sdk import checks, outcomes, unavailable
 from squall.sdk.dual import dual, dual_function
 from squall.sdk.modes import Access, Mode
@@ -52,7 +54,7 @@ class FunctionCall(Generic[T]):
         if timeout == 0:
             info: CallInfo = await port.request("call.get", CallRef(self.object_id))
             if info.done < info.inputs or not info.inputs:
-                raise TimeoutError(f"the call {self.object_id} has no result yet")
+                raise exception.TimeoutError(f"the call {self.object_id} has no result yet")
             timeout = None
         deadline = None if timeout is None else time.monotonic() + timeout
         call = port.attach_call(self.object_id, index)
@@ -63,8 +65,10 @@ class FunctionCall(Generic[T]):
                 if not isinstance(item, YieldItem) and item.index == index:
                     outcome: Outcome = item.outcome
                     return outcome
-        except TimeoutError:
-            raise TimeoutError(f"the call {self.object_id} has no result after {timeout:g} s") from None
+        except builtins.TimeoutError:
+            raise exception.TimeoutError(
+                f"the call {self.object_id} has no result after {timeout:g} s"
+            ) from None
         finally:
             call.close()
 
@@ -92,7 +96,7 @@ class FunctionCall(Generic[T]):
     ) -> FunctionCall[Any]:
         """A call by its id, from whichever process."""
         del mode  # nothing is asked here
-        if not isinstance(function_call_id, str) or not function_call_id.startswith("fc-"):
+        if not str(function_call_id).startswith("fc-"):
             raise InvalidError(f"{checks.short(function_call_id)} is no id of a call: they begin with fc-")
         return FunctionCall(function_call_id, Access(client))
 

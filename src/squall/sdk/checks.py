@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,18 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def whole(name: str, value: object, low: int, high: int, unit: str = "") -> int:
     """A whole number within bounds. Raises InvalidError."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidError(f"{name}={short(value)} is not possible: give a whole number{unit} from {low} to {high}")
+        raise InvalidError(
+            f"{name}={short(value)} is not possible: give a whole number{unit} from {low} to {high}"
+        )
     return value
 
 
 def number(name: str, value: object, low: float, high: float, unit: str = "") -> float:
     """A number within bounds. Raises InvalidError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise InvalidError(f"{name}={short(value)} is not possible: give a number{unit} from {low:g} to {high:g}")
+        raise InvalidError(
+            f"{name}={short(value)} is not possible: give a number{unit} from {low:g} to {high:g}"
+        )
     return value
 
 
@@ -56,10 +59,18 @@ def variables(name: str, value: object) -> dict[str, str]:
     if not hasattr(value, "items"):
         raise InvalidError(f"{name}={short(value)} is not possible: give a dictionary of texts")
     for key, text in value.items():
-        if not isinstance(key, str) or not _VARIABLE.fullmatch(key) or not isinstance(text, (str, type(None))):
-            raise InvalidError(f"{name}={{{short(key)}: {short(text)}}} is not possible: give names and texts")
+        if (
+            not isinstance(key, str)
+            or not _VARIABLE.fullmatch(key)
+            or not isinstance(text, (str, type(None)))
+        ):
+            raise InvalidError(
+                f"{name}={{{short(key)}: {short(text)}}} is not possible: give names and texts"
+            )
         if key.startswith("SQUALL_"):
-            raise InvalidError(f"{name}={{{key!r}: ...}} is not possible: names with SQUALL_ are Squall's own")
+            raise InvalidError(
+                f"{name}={{{key!r}: ...}} is not possible: names with SQUALL_ are Squall's own"
+            )
         if text is not None and "\0" in text:
             raise InvalidError(f"{name}={{{key!r}: ...}} is not possible: the text has a null byte")
     return {key: text for key, text in value.items() if text is not None}
@@ -68,7 +79,9 @@ def variables(name: str, value: object) -> dict[str, str]:
 def app_name(value: object) -> str:
     if isinstance(value, str) and _APP_NAME.fullmatch(value):
         return value
-    raise InvalidError(f"{short(value)} is no name for an app: use up to 64 letters, digits, '.', '_' and '-'")
+    raise InvalidError(
+        f"{short(value)} is no name for an app: use up to 64 letters, digits, '.', '_' and '-'"
+    )
 
 
 def function_name(value: object) -> str:
@@ -82,6 +95,8 @@ def known(where: str, given: Iterable[str], names: Mapping[str, Any]) -> None:
     for name in given:
         if name in names:
             continue
+        import difflib
+
         close = difflib.get_close_matches(name, names, 1)
         guess = f"did you mean {close[0]}=? " if close else ""
         public = ", ".join(n for n in names if not n.startswith("_"))

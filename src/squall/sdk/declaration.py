@@ -28,7 +28,7 @@ _GPU = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,31})([!+]?)(?::([0-9]{1,3}))?")
 _OR_BETTER = {"B200": ["B300"]}
 _CLOUDS = ("aws", "gcp", "oci", "auto")
 #: Parameters with any value but these are refused as not there yet.
-_NOTHING = (None, False, (), [], {})
+_NOTHING: tuple[object, ...] = (None, False, (), [], {})
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ def _resources(given: Mapping[str, Any]) -> ResourceRequest:
         cpu_limit_millis=None if cpu_limit is None else round(cpu_limit * 1000),
         memory_mib=defaults.memory_mib if memory is None else _whole_mib(memory),
         memory_limit_mib=None if memory_limit is None else _whole_mib(memory_limit),
-        ephemeral_disk_mib=None if disk is None else checks.whole("ephemeral_disk", disk, 1, MAX_DISK_MIB, " of MiB"),
+        ephemeral_disk_mib=None
+        if disk is None
+        else checks.whole("ephemeral_disk", disk, 1, MAX_DISK_MIB, " of MiB"),
         gpus=gpus(given["gpu"]),
     )
 
@@ -131,7 +133,9 @@ def _pair(name: str, value: Any, unit: str, *, low: float, high: float) -> tuple
     if not isinstance(value, (tuple, list)):
         return checks.number(name, value, low, high, unit), None
     if len(value) != 2:
-        raise InvalidError(f"{name}={checks.short(value)} is not possible: give a request, or (request, limit)")
+        raise InvalidError(
+            f"{name}={checks.short(value)} is not possible: give a request, or (request, limit)"
+        )
     request = checks.number(name, value[0], low, high, unit)
     limit = checks.number(name, value[1], low, high, unit)
     if limit < request:
@@ -150,7 +154,9 @@ def _autoscaler(given: Mapping[str, Any]) -> AutoscalerSettings:
     return AutoscalerSettings(
         min_containers=low,
         max_containers=high,
-        buffer_containers=checks.whole("buffer_containers", given["buffer_containers"] or 0, 0, MAX_CONTAINERS),
+        buffer_containers=checks.whole(
+            "buffer_containers", given["buffer_containers"] or 0, 0, MAX_CONTAINERS
+        ),
         scaledown_window=60.0 if window is None else float(_window(window)),
     )
 
@@ -173,7 +179,9 @@ def gpus(value: object) -> list[GpuRequest]:
 def _gpu(text: str) -> list[GpuRequest]:
     match = _GPU.fullmatch(text.strip())
     if match is None:
-        raise InvalidError(f'gpu={checks.short(text)} is not possible: give a type and a count, such as "H100:2"')
+        raise InvalidError(
+            f'gpu={checks.short(text)} is not possible: give a type and a count, such as "H100:2"'
+        )
     kind, mark, count = match[1].upper(), match[2], int(match[3] or 1)
     most = _GPUS_AT_MOST.get(kind, MAX_GPUS)
     if not 1 <= count <= most:

@@ -48,7 +48,7 @@ class dual(Generic[S, P, T]):  # noqa: N801 - a decorator
     """Makes a Dual of a method that is a flow: `async def remote(self, mode, ...)`."""
 
     def __init__(self, flow: Callable[Concatenate[S, Mode, P], Coroutine[Any, Any, T]]) -> None:
-        self._flow: Callable[..., Coroutine[Any, Any, T]] = flow
+        self.flow: Callable[..., Coroutine[Any, Any, T]] = flow
         self.__doc__ = flow.__doc__
 
     @overload
@@ -56,14 +56,14 @@ class dual(Generic[S, P, T]):  # noqa: N801 - a decorator
     @overload
     def __get__(self, instance: S, owner: type) -> Dual[P, T]: ...
     def __get__(self, instance: S | None, owner: type) -> Dual[P, T] | dual[S, P, T]:
-        return self if instance is None else Dual(self._flow, instance)
+        return self if instance is None else Dual(self.flow, instance)
 
 
 class dual_stream(Generic[S, P, T]):  # noqa: N801 - a decorator
     """Makes a DualStream of a method that is an asynchronous generator."""
 
     def __init__(self, flow: Callable[Concatenate[S, Mode, P], AsyncGenerator[T, None]]) -> None:
-        self._flow: Callable[..., AsyncGenerator[T, None]] = flow
+        self.flow: Callable[..., AsyncGenerator[T, None]] = flow
         self.__doc__ = flow.__doc__
 
     @overload
@@ -71,7 +71,7 @@ class dual_stream(Generic[S, P, T]):  # noqa: N801 - a decorator
     @overload
     def __get__(self, instance: S, owner: type) -> DualStream[P, T]: ...
     def __get__(self, instance: S | None, owner: type) -> DualStream[P, T] | dual_stream[S, P, T]:
-        return self if instance is None else DualStream(self._flow, instance)
+        return self if instance is None else DualStream(self.flow, instance)
 
 
 def dual_function(flow: Callable[Concatenate[Mode, P], Coroutine[Any, Any, T]]) -> Dual[P, T]:

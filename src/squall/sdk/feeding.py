@@ -114,7 +114,7 @@ async def rows_of(
         for iterator in iterators:
             try:
                 row.append(await iterator.__anext__() if hasattr(iterator, "__anext__") else next(iterator))
-            except (StopIteration, StopAsyncIteration):
+            except (StopIteration, StopAsyncIteration):  # noqa: PERF203 - the shortest iterable ends it
                 return
         yield tuple(row)
 
@@ -127,4 +127,6 @@ def _iterator(function: str, number: int, iterable: Any, is_async: bool) -> Any:
     except TypeError:
         kind = type(iterable).__name__
         hint = "; use .aio" if hasattr(iterable, "__aiter__") else ""
-        raise InvalidError(f"argument {number} of {function}.map() is no iterable, but {kind}{hint}") from None
+        raise InvalidError(
+            f"argument {number} of {function}.map() is no iterable, but {kind}{hint}"
+        ) from None

@@ -26,7 +26,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LATER = {
-    **dict.fromkeys(("with_options", "with_concurrency", "with_batching"), "declare another function instead"),
+    **dict.fromkeys(
+        ("with_options", "with_concurrency", "with_batching"), "declare another function instead"
+    ),
     **dict.fromkeys(("autoscaler", "update_autoscaler"), "declare the function with other numbers"),
     **dict.fromkeys(("stats", "get_current_stats", "metrics", "info"), "use `squall container list`"),
     "get_web_url": "web functions come with a later version",
@@ -41,7 +43,9 @@ class Function(Generic[P, R]):
     `.remote`, `.map`, `.spawn` and the others block; `.remote.aio` and so on are the same for asyncio.
     """
 
-    def __init__(self, name: str, handle: Handle, raw_f: Callable[P, R] | None, *, is_generator: bool | None) -> None:
+    def __init__(
+        self, name: str, handle: Handle, raw_f: Callable[P, R] | None, *, is_generator: bool | None
+    ) -> None:
         self.name = name
         self.raw_f = raw_f
         self.is_generator = is_generator
@@ -71,23 +75,25 @@ class Function(Generic[P, R]):
         if not self._home.file:
             raise InvalidError(f"{self.name} is defined in an interactive session: use serialized=True")
         if "<locals>" in raw_f.__qualname__:
-            raise InvalidError(f"{raw_f.__qualname__} is defined inside a function: move it out, or use serialized=True")
+            raise InvalidError(
+                f"{raw_f.__qualname__} is defined inside a function: move it out, or use serialized=True"
+            )
         home.share_main(self._home)
 
     # --------------------------------------------------------------------------------------------- calls
 
     @dual
-    async def remote(self, mode: Mode, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def remote(self, mode: Mode, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function in a container; its result. Raises what it raises there."""
-        found = await self._resolve(mode, "remote", generator=False)
+        found = await self._resolve(mode, generator=False)
         data = self._arguments(args, kwargs)
         result: R = await invocation.unary(found.port, found.function_id, data)
         return result
 
     @dual_stream
-    async def remote_gen(self, mode: Mode, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
+    async def remote_gen(self, mode: Mode, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
         """The values of a generator function, as they come."""
-        found = await self._resolve(mode, "remote_gen", generator=True)
+        found = await self._resolve(mode, generator=True)
         values = invocation.generate(found.port, found.function_id, self._arguments(args, kwargs))
         try:
             async for value in values:
@@ -96,18 +102,18 @@ class Function(Generic[P, R]):
             await values.aclose()
 
     @dual
-    async def spawn(self, mode: Mode, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
+    async def spawn(self, mode: Mode, /, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
         """Start a call that goes on by itself, once the server has it on disk; ask for its result later."""
-        found = await self._resolve(mode, "spawn", generator=False)
+        found = await self._resolve(mode, generator=False)
         data = self._arguments(args, kwargs)
-        return FunctionCall(await invocation.spawn(found.port, found.function_id, data), self._access_of(found))
+        return FunctionCall(await invocation.spawn(found.port, found.function_id, data), found.access)
 
     @dual_stream
     async def map(
         self,
         mode: Mode,
         *input_iterators: Iterable[Any] | AsyncIterable[Any],
-        kwargs: Mapping[str, Any] = {},  # noqa: B006 - never changed; a default of the public surface
+        kwargs: Mapping[str, Any] = {},
         order_outputs: bool = True,
         return_exceptions: bool = False,
     ) -> AsyncGenerator[R, None]:
@@ -127,7 +133,7 @@ class Function(Generic[P, R]):
         mode: Mode,
         input_iterator: Iterable[Iterable[Any]] | AsyncIterable[Iterable[Any]],
         *,
-        kwargs: Mapping[str, Any] = {},  # noqa: B006
+        kwargs: Mapping[str, Any] = {},
         order_outputs: bool = True,
         return_exceptions: bool = False,
     ) -> AsyncGenerator[R, None]:
@@ -142,7 +148,7 @@ class Function(Generic[P, R]):
         self,
         mode: Mode,
         *input_iterators: Iterable[Any] | AsyncIterable[Any],
-        kwargs: Mapping[str, Any] = {},  # noqa: B006
+        kwargs: Mapping[str, Any] = {},
         ignore_exceptions: bool = False,
     ) -> None:
         """As `map`, for what the calls do and not for what they give."""
@@ -158,7 +164,7 @@ class Function(Generic[P, R]):
         order_outputs: bool,
         return_exceptions: bool,
     ) -> AsyncGenerator[R, None]:
-        found = await self._resolve(mode, "map", generator=False)
+        found = await self._resolve(mode, generator=False)
         values = invocation.map_(
             found.port,
             found.function_id,
@@ -200,19 +206,19 @@ class Function(Generic[P, R]):
 
     def _raw(self) -> Callable[P, R]:
         if self.raw_f is None:
-            raise ExecutionError(f"{self.name} was looked up by name and has no code here: call .remote() or .spawn()")
+            raise ExecutionError(
+                f"{self.name} was looked up by name and has no code here: call .remote() or .spawn()"
+            )
         return self.raw_f
 
-    def _access_of(self, found: Resolved) -> Access:
-        """For what belongs to the server on which the function is."""
-        return Access(found.port.client)
-
-    async def _resolve(self, mode: Mode, method: str, *, generator: bool) -> Resolved:
+    async def _resolve(self, mode: Mode, *, generator: bool) -> Resolved:
         found = await self._handle.resolve(mode)
         is_generator = self.is_generator if found.is_generator is None else found.is_generator
         if is_generator is not None and is_generator != generator:
             if is_generator:
-                raise InvalidError(f"{self.name} is a generator function: call .remote_gen() and iterate over it")
+                raise InvalidError(
+                    f"{self.name} is a generator function: call .remote_gen() and iterate over it"
+                )
             raise InvalidError(f"{self.name} is no generator function: call .remote(), .map() or .spawn()")
         return found
 

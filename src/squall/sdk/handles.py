@@ -1,4 +1,4 @@
-"""Which function of the server is meant: an app's that runs, a deployed one, or one of this container's app."""
+"""Which function of the server is meant: of an app that runs, of a deployed one, of this container's app."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Resolved(NamedTuple):
     """`is_generator` is None where only the declaration knows."""
 
     port: Port[Any]
+    access: Access
     function_id: str
     is_generator: bool | None
 
@@ -52,9 +53,9 @@ class OfApp(Handle):
             found = running.functions.get(self._name)
             if found is None:
                 raise NotFoundError(
-                    f"{self._name} was declared after its app began to run: declare functions at the top level"
+                    f"{self._name} was declared after its app began to run: declare it at the top level"
                 )
-            return Resolved(await mode.port(running.access), found, None)
+            return Resolved(await mode.port(running.access), running.access, found, None)
         if context.is_local():
             raise ExecutionError(
                 f"{self._name} is not on the server: its app {self._app.name or ''} must run".rstrip()
@@ -79,8 +80,10 @@ class OfContainer(Handle):
             OfContainer._functions = info.functions
         found = OfContainer._functions.get(self._name)
         if found is None:
-            raise NotFoundError(f"this container's app has no function {self._name}: call it by Function.from_name()")
-        return Resolved(port, found, None)
+            raise NotFoundError(
+                f"this container's app has no function {self._name}: call it by Function.from_name()"
+            )
+        return Resolved(port, Access(), found, None)
 
 
 class Deployed(Handle):
@@ -96,7 +99,7 @@ class Deployed(Handle):
         port = await mode.port(self._access)
         if self._info is None:
             self._info = await port.request("function.lookup", FunctionLookup(self._app, self._name))
-        return Resolved(port, self._info.id, self._info.is_generator)
+        return Resolved(port, self._access, self._info.id, self._info.is_generator)
 
 
 class ById(Handle):
@@ -107,4 +110,4 @@ class ById(Handle):
         self._access = access
 
     async def resolve(self, mode: Mode) -> Resolved:
-        return Resolved(await mode.port(self._access), self._id, None)
+        return Resolved(await mode.port(self._access), self._access, self._id, None)

@@ -1,4 +1,4 @@
-"""Images: what a function's containers have besides its source. A recipe, step by step; nothing is built here."""
+"""Images: what containers have besides the function's source. A recipe; nothing is built here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,22 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 COPIED_SOURCE = "/opt/python-source"
 #: A folder shown here would hide what every program needs.
 _NOT_HIDDEN = frozenset(
-    {"/", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin", "/sys", "/usr", "/var"}
+    {
+        "/",
+        "/bin",
+        "/dev",
+        "/etc",
+        "/lib",
+        "/lib64",
+        "/opt",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/usr",
+        "/var",
+    }
 )
 
 
@@ -59,7 +74,9 @@ class Image:
         """
         version = python_version or f"{sys.version_info[0]}.{sys.version_info[1]}"
         if version not in PYTHONS:
-            raise InvalidError(f"python_version={version!r} is not possible: give one of {', '.join(PYTHONS)}")
+            raise InvalidError(
+                f"python_version={version!r} is not possible: give one of {', '.join(PYTHONS)}"
+            )
         return Image("debian_slim", version, _force=checks.flag("force_build", force_build))
 
     def pip_install(
@@ -73,7 +90,7 @@ class Image:
         force_build: bool = False,
         **options: Any,
     ) -> Image:
-        """Python packages, such as "numpy" or "numpy>=2", from the package index of the machine or `index_url`."""
+        """Python packages, such as "numpy>=2", from the package index of the machine or `index_url`."""
         _refuse("pip_install", options)
         names = checks.flattened("pip_install", packages)
         if not names:
@@ -184,7 +201,8 @@ class Image:
         self, local_path: str | Path, remote_path: str, *, copy: bool = False, ignore: Ignore = ()
     ) -> Image:
         """A local folder, at an absolute path. Without `copy`, containers see it read-only, and the image
-        is not built anew when files change; no step may follow."""
+        is not built anew when files change; no step may follow.
+        """
         local = os.path.abspath(os.path.expanduser(local_path))
         target = _absolute("add_local_dir", remote_path)
         read = partial(trees.directory_tree, local, patterns.matcher(ignore))
@@ -207,9 +225,7 @@ class Image:
         image = image._step(Plan("env", {"vars": {"PYTHONPATH": COPIED_SOURCE}}))
         return replace(image, _python_source=sources)
 
-    def pipe(
-        self, func: Callable[Concatenate[Image, P], Image], *args: P.args, **kwargs: P.kwargs
-    ) -> Image:
+    def pipe(self, func: Callable[Concatenate[Image, P], Image], *args: P.args, **kwargs: P.kwargs) -> Image:
         """`func(image, *args, **kwargs)`: for steps that several images share."""
         return func(self, *args, **kwargs)
 
@@ -255,7 +271,7 @@ class Image:
     def _step(self, plan: Plan, force_build: bool = False) -> Image:
         if self._closed:
             raise InvalidError(
-                "an image cannot have a build step after add_local_*: move add_local_* to its end, or use copy=True"
+                "an image cannot have a step after add_local_*: move add_local_* to its end, or use copy=True"
             )
         # All that stands on a step that is built anew is built anew.
         force = self._force or checks.flag("force_build", force_build)

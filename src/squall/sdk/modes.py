@@ -38,14 +38,18 @@ class Mode(ABC):
 class _Blocking(Mode):
     async def port(self, access: Access) -> Port[Any]:
         if isinstance(access.client, AsyncClient):
-            raise InvalidError("client= is an asyncio client: call the method's .aio, or give a blocking client")
+            raise InvalidError(
+                "client= is an asyncio client: call the method's .aio, or give a blocking client"
+            )
         return BlockingPort(access.client or _shared(access.environment))
 
 
 class _Asyncio(Mode):
     async def port(self, access: Access) -> Port[Any]:
         if isinstance(access.client, Client):
-            raise InvalidError("client= is a blocking client: call the method without .aio, or give an asyncio client")
+            raise InvalidError(
+                "client= is a blocking client: call the method without .aio, or give an asyncio client"
+            )
         return AsyncioPort(access.client or await _shared_async(access.environment))
 
 
@@ -57,7 +61,8 @@ _clients: dict[str, Client] = {}
 #: For each loop and environment a generator that holds the client: the loop closes it when it ends itself
 #: (`shutdown_asyncgens`), and with it the client.
 _holders: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[str, asyncio.Future[tuple[AsyncGenerator[AsyncClient, None], AsyncClient]]]
+    asyncio.AbstractEventLoop,
+    dict[str, asyncio.Future[tuple[AsyncGenerator[AsyncClient, None], AsyncClient]]],
 ] = weakref.WeakKeyDictionary()
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from squall.wire.values import ErrorInfo, Outcome
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - no error, but what is shown as the cause of one
+class RemoteTraceback(Exception):
     """The traceback as it was in the container."""
 
     def __init__(self, text: str) -> None:
@@ -60,7 +60,7 @@ def _users(info: ErrorInfo | None, data: bytes) -> BaseException:
 
 
 def _unpickled(data: bytes) -> Exception | None:
-    """None for what would end the caller's program (SystemExit and the like), too: that is not its business."""
+    """None also for what would end the caller's program: SystemExit and the like."""
     if not data:
         return None
     try:

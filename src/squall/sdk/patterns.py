@@ -48,10 +48,6 @@ class FilePatternMatcher:
         return opposite
 
 
-#: The default of `Image.add_local_python_source`: all but Python files.
-NON_PYTHON_FILES = ~FilePatternMatcher("**/*.py")
-
-
 def matcher(ignore: Ignore) -> Callable[[Path], bool]:
     """One function of what `ignore=` was given. Raises InvalidError."""
     if callable(ignore):
@@ -82,3 +78,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
             parts.append(re.escape(rest[0]))
             rest = rest[1:]
     return re.compile("".join(parts) + "(?:/.*)?", re.DOTALL)
+
+
+#: The default of `Image.add_local_python_source`: all but Python files.
+NON_PYTHON_FILES = ~FilePatternMatcher("**/*.py")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from squall.client.api import Call, Event
 
-C = TypeVar("C", Client, AsyncClient)
+C = TypeVar("C", bound="Client | AsyncClient")
 
 
 class Gate(ABC):
@@ -38,16 +38,18 @@ class Port(ABC, Generic[C]):
     """Refusals of the server are raised as exceptions of `squall.exception`."""
 
     def __init__(self, client: C) -> None:
-        self.client = client
+        self.client: C = client
 
-    def open_call(self, function_id: str, kind: str, *, durable: bool = False, parent: str = "", trace: bool = False) -> Call:
+    def open_call(
+        self, function_id: str, kind: str, *, durable: bool = False, parent: str = "", trace: bool = False
+    ) -> Call:
         return self.client.open_call(function_id, kind, durable=durable, parent=parent, trace=trace)
 
     def attach_call(self, call_id: str, start: int = 0) -> Call:
         return self.client.attach_call(call_id, start)
 
     @abstractmethod
-    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:  # noqa: ASYNC109
+    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:
         """See squall.client.api."""
 
     @abstractmethod
@@ -59,7 +61,7 @@ class Port(ABC, Generic[C]):
         """See squall.client.api."""
 
     @abstractmethod
-    async def next(self, call: Call, timeout: float | None = None) -> Event:  # noqa: ASYNC109
+    async def next(self, call: Call, timeout: float | None = None) -> Event:
         """The next event of a call. Raises builtins.TimeoutError after `timeout` seconds."""
 
     @abstractmethod
@@ -85,7 +87,7 @@ class Port(ABC, Generic[C]):
 class BlockingPort(Port[Client]):
     """Nothing here suspends: what waits, waits in the calling thread."""
 
-    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:  # noqa: ASYNC109
+    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:
         with translated():
             return self.client.request(method, body, timeout=timeout)
 
@@ -97,7 +99,7 @@ class BlockingPort(Port[Client]):
         with translated():
             return self.client.download(blob)
 
-    async def next(self, call: Call, timeout: float | None = None) -> Event:  # noqa: ASYNC109
+    async def next(self, call: Call, timeout: float | None = None) -> Event:
         with translated():
             return call.next(timeout)
 
@@ -121,7 +123,7 @@ class AsyncioPort(Port[AsyncClient]):
     #: A loop holds its tasks weakly.
     _tasks: ClassVar[set[Any]] = set()
 
-    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:  # noqa: ASYNC109
+    async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:
         with translated():
             return await self.client.request(method, body, timeout=timeout)
 
@@ -133,7 +135,7 @@ class AsyncioPort(Port[AsyncClient]):
         with translated():
             return await self.client.download(blob)
 
-    async def next(self, call: Call, timeout: float | None = None) -> Event:  # noqa: ASYNC109
+    async def next(self, call: Call, timeout: float | None = None) -> Event:
         with translated():
             return await call.next_async(timeout)
 
@@ -147,7 +149,11 @@ class AsyncioPort(Port[AsyncClient]):
         task = asyncio.get_running_loop().create_task(flow)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return lambda: task.cancel() and None
+
+        def stop() -> None:
+            task.cancel()
+
+        return stop
 
     def gate(self, room: int) -> Gate:
         return _TaskGate(room)

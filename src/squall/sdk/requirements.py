@@ -63,5 +63,5 @@ def _option(where: str, path: str, content: str, found: Requirements, depth: int
         found.pre = True
     else:
         raise InvalidError(
-            f"{where}: an image cannot be made with {content!r}: only packages, -r, indexes and --pre are understood"
+            f"{where}: an image cannot have {content!r}: only packages, -r, indexes and --pre are understood"
         )

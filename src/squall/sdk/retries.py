@@ -44,4 +44,6 @@ def policy(retries: object) -> RetryPolicy:
     if isinstance(retries, int):
         count = checks.whole("retries", retries, 0, MAX_RETRIES)
         return RetryPolicy(count, backoff_coefficient=1.0, initial_delay=1.0)
-    raise InvalidError(f"retries={checks.short(retries)} is not possible: give a number or squall.Retries(...)")
+    raise InvalidError(
+        f"retries={checks.short(retries)} is not possible: give a number or squall.Retries(...)"
+    )

@@ -27,9 +27,9 @@ def dump_arguments(function: str, args: tuple[Any, ...], kwargs: dict[str, Any],
     except Exception as error:
         raise _blamed(function, args, kwargs, error) from None
     if len(data) > PAYLOAD_LIMIT:
+        size, limit = len(data) >> 20, PAYLOAD_LIMIT >> 20
         raise RequestSizeError(
-            f"the arguments of {function} take {len(data) >> 20} MiB and {PAYLOAD_LIMIT >> 20} MiB are possible: "
-            "send them in parts"
+            f"the arguments of {function} take {size} MiB and {limit} MiB are possible: send them in parts"
         )
     return data
 
@@ -52,8 +52,9 @@ def dump_function(function: Callable[..., Any], name: str) -> bytes:
         if registered:
             cloudpickle.unregister_pickle_by_value(module)
     if len(data) > FUNCTION_LIMIT:
+        size, limit = len(data) >> 20, FUNCTION_LIMIT >> 20
         raise RequestSizeError(
-            f"the function {name} takes {len(data) >> 20} MiB serialized and {FUNCTION_LIMIT >> 20} MiB are possible: "
+            f"the function {name} takes {size} MiB serialized and {limit} MiB are possible: "
             "which large global does it use?"
         )
     return data
@@ -66,7 +67,9 @@ def loads(data: bytes | memoryview) -> Any:
     try:
         return pickle.loads(data)
     except ModuleNotFoundError as error:
-        raise DeserializationError(f"a value needs the module {error.name}, which is not installed here") from None
+        raise DeserializationError(
+            f"a value needs the module {error.name}, which is not installed here"
+        ) from None
     except Exception as error:
         raise DeserializationError(f"a value cannot be unpickled here: {line(error)}") from None
 
@@ -118,9 +121,9 @@ def _blamed(
     for name, value in named:
         try:
             _dump(value, by_value=False)
-        except Exception as cause:
+        except Exception as cause:  # noqa: PERF203 - the first that fails is the one
             kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
             return SerializationError(
-                f"{name} of {function}, of type {kind}, cannot be pickled ({line(cause)}): send plain data instead"
+                f"{name} of {function}, of type {kind}, cannot be pickled ({line(cause)}): send plain data"
             )
     return SerializationError(f"the arguments of {function} cannot be pickled: {line(error)}")

@@ -38,10 +38,21 @@ NAMES: Mapping[str, str] = {
         ("Cls", "enter", "exit", "method", "parameter"),
         "classes come with a later version: keep what is loaded once in a module-level variable",
     ),
-    **dict.fromkeys(("batched", "concurrent"), "it comes with a later version: an input is one call at a time"),
+    **dict.fromkeys(
+        ("batched", "concurrent"), "it comes with a later version: an input is one call at a time"
+    ),
     **dict.fromkeys(("Cluster", "clustered"), "clusters come with a later version"),
     **dict.fromkeys(
-        ("Server", "asgi_app", "fastapi_endpoint", "sessioned", "web_server", "wsgi_app", "forward", "Tunnel"),
+        (
+            "Server",
+            "asgi_app",
+            "fastapi_endpoint",
+            "sessioned",
+            "web_server",
+            "wsgi_app",
+            "forward",
+            "Tunnel",
+        ),
         "web functions come with a later version",
     ),
     **dict.fromkeys(("Sandbox", "SandboxSnapshot", "Probe"), "sandboxes come with a later version"),

@@ -1,1 +1,1 @@
-"""The control plane's shell: connections, sessions, calls, apps, nodes. Decisions are in `squall.scheduling`."""
+"""The control plane's shell: connections, sessions, calls, apps, nodes. `squall.scheduling` decides."""

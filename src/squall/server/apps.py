@@ -112,10 +112,7 @@ class Apps:
             return app
         known = self._catalog.apps.get(body.app)
         name = self._catalog.app(session, body.app).record.name if known else check_app(body.app)
-        app = self._catalog.deployed(session, name)
-        if app is None:
-            app = await self._new_deployed(session, name)
-        return app
+        return self._catalog.deployed(session, name) or await self._new_deployed(session, name)
 
     def _row(self, app: AppRecord, spec: FunctionSpec, body: AppPublish) -> FunctionRecord:
         recipe = body.recipes[spec.image]
@@ -155,7 +152,9 @@ class Apps:
         if payload is None or not payload.blob:
             return
         if not await self._blobs.has(session.workspace, check_blob(payload.blob)):
-            raise Refusal("not_found", f"function {spec.name}: its serialized code is not here: upload it first")
+            raise Refusal(
+                "not_found", f"function {spec.name}: its serialized code is not here: upload it first"
+            )
 
     async def keep_warm(self, functions: Iterable[Function]) -> None:
         """Functions with `min_containers` start without waiting for a call."""

@@ -46,7 +46,7 @@ class _Incoming:
 
 
 class Transfers:
-    """The blobs of one connection. `workspace_of` maps what a message says to a workspace, or raises Refusal."""
+    """The blobs of one connection. `workspace_of` checks whose a message says it is, or raises Refusal."""
 
     def __init__(
         self, connection: Connection, blobs: Blobs, tasks: Tasks, workspace_of: Callable[[str], str]
@@ -159,7 +159,9 @@ class Transfers:
         if isinstance(error, StoreError):
             self._refuse(last, Refusal("unavailable", str(error)))
         else:
-            self._refuse(last, Refusal("invalid", f"blob {upload.blob[:12]}: the content is not what its id says"))
+            self._refuse(
+                last, Refusal("invalid", f"blob {upload.blob[:12]}: the content is not what its id says")
+            )
 
     # -------------------------------------------------------------------------------------------- downloads
 
@@ -191,7 +193,7 @@ class Transfers:
         size = await self._blobs.size(workspace, message.blob)
         offset = 0
         async for piece in self._blobs.read(workspace, message.blob, CHUNK):
-            while self._connection.buffered() > SEND_HIGH:
+            while self._connection.buffered() > SEND_HIGH:  # noqa: ASYNC110 - connections tell nobody
                 await asyncio.sleep(SEND_PAUSE)
             end = offset + len(piece)
             self._connection.send(BlobChunk(message.id, message.blob, offset, piece, last=end >= size))

@@ -116,7 +116,9 @@ class Calls:
     def _open(self, session: Session, message: Inputs, function: Function) -> Call:
         generator = message.kind == "generator"
         if generator != function.spec.is_generator:
-            what = "a generator: call remote_gen" if function.spec.is_generator else "no generator: call remote"
+            what = (
+                "a generator: call remote_gen" if function.spec.is_generator else "no generator: call remote"
+            )
             raise Refusal("invalid", f"function {function.name} is {what}")
         if generator and message.durable:
             raise Refusal("invalid", f"function {function.name} is a generator: it cannot be spawned")
@@ -136,11 +138,15 @@ class Calls:
     def _parent(self, session: Session, parent: str) -> str:
         """Only a container can say which of its inputs made a call."""
         entry = self._table.inputs.get(parent)
-        return parent if entry is not None and session.container and entry.container == session.container else ""
+        return (
+            parent if entry is not None and session.container and entry.container == session.container else ""
+        )
 
     async def _check_blobs(self, session: Session, items: Iterable[InputItem]) -> None:
         for item in items:
-            if item.payload.blob and not await self._blobs.has(session.workspace, check_blob(item.payload.blob)):
+            if item.payload.blob and not await self._blobs.has(
+                session.workspace, check_blob(item.payload.blob)
+            ):
                 raise Refusal("not_found", f"the arguments of input {item.index} were not uploaded")
 
     async def _write(self, session: Session, message: Inputs, call: Call) -> None:
@@ -176,11 +182,14 @@ class Calls:
             return
         size = sum(len(item.payload.data) for item in message.items)
         limit = self._settings
-        if session.inputs + len(message.items) > limit.session_inputs or session.bytes + size > limit.session_bytes:
+        if (
+            session.inputs + len(message.items) > limit.session_inputs
+            or session.bytes + size > limit.session_bytes
+        ):
             raise Refusal(
                 "exhausted",
-                f"more than {limit.session_inputs} inputs, or {limit.session_bytes >> 20} MiB of them, of one "
-                "client have no outcome: wait for some, or use spawn",
+                f"over {limit.session_inputs} inputs, or {limit.session_bytes >> 20} MiB, of one client are "
+                "unfinished: wait for some, or use spawn",
             )
 
     def _add(self, session: Session, call: Call, items: Iterable[InputItem]) -> list[Input]:
@@ -234,7 +243,7 @@ class Calls:
         return call
 
     async def _complete_seen(self, session: Session, call: Call) -> None:
-        """Which inputs were done before; their outputs are sent again, for the client may have missed them."""
+        """Which inputs were done before; their outputs are sent again: the client may lack them."""
         rows = await self._store.call_outputs(call.id)
         for row in rows:
             call.seen.add(row.index)
@@ -267,7 +276,10 @@ class Calls:
             record = await self._store.call(message.call)
         except NotFound:
             record = None
-        if record is None or (record.workspace, record.environment) != (session.workspace, session.environment):
+        if record is None or (record.workspace, record.environment) != (
+            session.workspace,
+            session.environment,
+        ):
             text = f"no call {message.call} (results of spawned calls are kept for 7 days, others are not)"
             session.send(CallFailed(message.call, "not_found", text))
             return

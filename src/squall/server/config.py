@@ -42,7 +42,7 @@ def scheduler_config(function: Function) -> FunctionConfig:
 
 
 def check_spec(spec: FunctionSpec) -> None:
-    """Numbers within reason, names well formed; whether manifests and blobs exist is the caller's to check."""
+    """Numbers within reason, names well formed; the caller checks whether manifests and blobs exist."""
     check_function(spec.name)
     check_image(spec.image)
     resources, scale, retries = spec.resources, spec.autoscaler, spec.retries
@@ -53,7 +53,9 @@ def check_spec(spec: FunctionSpec) -> None:
     _within(spec.name, "min_containers", scale.min_containers, 0, MAX_CONTAINERS)
     _within(spec.name, "buffer_containers", scale.buffer_containers, 0, MAX_CONTAINERS)
     if scale.max_containers is not None:
-        _within(spec.name, "max_containers", scale.max_containers, max(1, scale.min_containers), MAX_CONTAINERS)
+        _within(
+            spec.name, "max_containers", scale.max_containers, max(1, scale.min_containers), MAX_CONTAINERS
+        )
     _within(spec.name, "scaledown_window", scale.scaledown_window, 0, MAX_TIMEOUT)
     _within(spec.name, "max_retries", retries.max_retries, 0, 1000)
     _within(spec.name, "backoff_coefficient", retries.backoff_coefficient, 1, 100)

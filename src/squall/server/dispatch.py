@@ -1,7 +1,7 @@
 """The shell around the pure scheduler: the only place where events go in and actions come out.
 
-Events that arrive while actions are carried out wait until those are done. A timer follows the scheduler's next
-deadline.
+Events that arrive while actions are carried out wait until those are done. A timer follows the scheduler's
+next deadline.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class _Ring:
 
 
 class AppLogs:
-    """Bounded in bytes for an app and in the number of apps; the log of an app that stopped stays for a while."""
+    """Bounded in bytes for an app and in the number of apps; that of a stopped app stays a while."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -43,8 +43,9 @@ class App:
 class Function:
     """One function of one version of an app.
 
-    `manifests` are None until it was used; `registered`: the scheduler knows it; `retired`: a newer version took
-    its place. `waiting` is what its callers were told last, `start_error` why its last container never started.
+    `manifests` are None until it was used; `registered`: the scheduler knows it; `retired`: a newer version
+    took its place. `waiting` is what its callers were told last, `start_error` why its last container never
+    started.
     """
 
     id: str
@@ -97,8 +98,8 @@ class Call:
 class Input:
     """One input. `item` is None once it has ended, and for a ghost. `charged` bytes of the session `payer`.
 
-    `held`: not told to the scheduler yet, because a node may be running it. `yields` are the newest values of a
-    generator, the first with number `first_yield`; `credit` is where its consumer wants it to pause.
+    `held`: not told to the scheduler yet, because a node may be running it. `yields` are the newest values of
+    a generator, the first with number `first_yield`; `credit` is where its consumer wants it to pause.
     """
 
     id: str
@@ -123,7 +124,7 @@ class Input:
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """`state`: "requested", "starting", "ready". `started` is wall-clock seconds. `inputs` run or wait there."""
+    """`state`: "requested", "starting", "ready". `started` is wall-clock seconds. `inputs` are there."""
 
     id: str
     function: Function

@@ -15,7 +15,7 @@ _IMAGE = re.compile(r"im-[0-9a-f]{32}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-class Refusal(Exception):  # noqa: N818 - an answer to a peer
+class Refusal(Exception):
     """What is asked cannot be done: a code of `wire.messages.Failure` and one line."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""One node, as the control plane sees it: what it has, what it runs, and messages to it in the right order."""
+"""One node, as the control plane sees it: what it has and runs, and messages to it in order."""
 
 from __future__ import annotations
 

@@ -184,15 +184,19 @@ class NodeLink(Listener):
 
     def _inputs_started(self, message: m.InputsStarted) -> None:
         if message.container in self.node.containers:
-            self._services.dispatcher.feed(*(InputStarted(message.container, i, n) for i, n in message.inputs))
+            self._services.dispatcher.feed(
+                *(InputStarted(message.container, i, n) for i, n in message.inputs)
+            )
 
     def _outputs(self, message: m.NodeOutputs) -> None:
         """Also of containers that are no more: the scheduler knows what counts, the node wants to forget."""
+        container = self._services.nodes.containers.get(message.container)
+        if container is not None and container.node != self.node.id:
+            return
         events = [
             InputFinished(message.container, i.input, i.attempt, i.output.outcome.status, i.seconds)
             for i in message.items
         ]
-        container = self.node.containers.get(message.container)
         if container is not None:
             container.inputs.difference_update(i.input for i in message.items)
         results = {(i.input, i.attempt): NodeResult(self.node, i.output) for i in message.items}
@@ -205,9 +209,9 @@ class NodeLink(Listener):
     def _logs(self, message: m.NodeLogs) -> None:
         by_app: dict[App, list[LogItem]] = {}
         for item in message.items:
-            container = self.node.containers.get(item.container)
-            if container is not None:
-                by_app.setdefault(container.function.app, []).append(item)
+            app = self._services.nodes.app_of(self.node, item.container)
+            if app is not None:
+                by_app.setdefault(app, []).append(item)
         for app, items in by_app.items():
             self._services.logs.add(app, items)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from squall.scheduling import model as scheduling
@@ -13,45 +14,53 @@ from squall.wire.messages import NodeInput, Notice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from squall.server.attempts import AttemptLog
     from squall.server.calltable import CallTable
     from squall.server.catalog import Catalog
     from squall.server.clock import Clock
     from squall.server.dispatch import Dispatcher
     from squall.server.images import Images
-    from squall.server.model import Input
+    from squall.server.model import App, Input
     from squall.server.node import Node
-    from squall.server.outputs import OutputRouter
     from squall.server.settings import Settings
     from squall.wire.values import InputItem
 
-#: Containers of lost nodes that are remembered, so that none of them is taken in again.
-_DEAD = 10_000
+#: Ended containers that are remembered: the last of their output is still to come, and those of lost nodes
+#: must not be taken in again.
+_DEPARTED = 10_000
+
+
+@dataclass(frozen=True)
+class _Departed:
+    node: str
+    app: App
+    lost: bool
 
 
 class Nodes:
-    """Nodes that are here and containers that have not exited. `on_container_gone` hears of each one's end."""
+    """Nodes that are here and containers that have not exited. `on_container_gone` hears of each end."""
 
     def __init__(
         self,
         table: CallTable,
         catalog: Catalog,
         images: Images,
-        router: OutputRouter,
         dispatcher: Dispatcher,
+        attempts: AttemptLog,
         clock: Clock,
         settings: Settings,
     ) -> None:
         self._table = table
         self._catalog = catalog
         self._images = images
-        self._router = router
         self._dispatcher = dispatcher
+        self._attempts = attempts
         self._clock = clock
         self._settings = settings
         self.nodes: dict[str, Node] = {}
         self.containers: dict[str, Container] = {}
         self.on_container_gone: Callable[[Container], None] = lambda _container: None
-        self._dead: OrderedDict[str, None] = OrderedDict()
+        self._departed: OrderedDict[str, _Departed] = OrderedDict()
         dispatcher.on(scheduling.StartContainer, self._start)
         dispatcher.on(scheduling.StopContainer, self._stop)
         dispatcher.on(scheduling.AssignInputs, self._assign)
@@ -105,6 +114,8 @@ class Nodes:
                 continue
             entry.attempt, entry.container = attempt, container.id
             container.inputs.add(input_id)
+            if entry.call.durable:
+                self._attempts.add(entry)
             inputs.append(_node_input(entry, entry.item, now))
         if inputs:
             node.assign(container.id, inputs)
@@ -142,10 +153,22 @@ class Nodes:
 
     def is_dead(self, container_id: str) -> bool:
         """It belonged to a node that was lost: its inputs run elsewhere."""
-        return container_id in self._dead
+        departed = self._departed.get(container_id)
+        return departed is not None and departed.lost
 
-    def gone(self, container: Container) -> None:
-        """A container has ended."""
+    def app_of(self, node: Node, container_id: str) -> App | None:
+        """Whose a container of this node is, or was until lately."""
+        container = node.containers.get(container_id)
+        if container is not None:
+            return container.function.app
+        departed = self._departed.get(container_id)
+        return departed.app if departed is not None and departed.node == node.id else None
+
+    def gone(self, container: Container, *, lost: bool = False) -> None:
+        """A container has ended, or its node was lost."""
+        self._departed[container.id] = _Departed(container.node, container.function.app, lost)
+        if len(self._departed) > _DEPARTED:
+            self._departed.popitem(last=False)
         self.containers.pop(container.id, None)
         node = self.nodes.get(container.node)
         if node is not None:
@@ -177,10 +200,7 @@ class Nodes:
         """Its lease has ended: it kills its containers itself, and nothing that it says counts any more."""
         del self.nodes[node.id]
         for container in list(node.containers.values()):
-            self._dead[container.id] = None
-            self.gone(container)
-        while len(self._dead) > _DEAD:
-            self._dead.popitem(last=False)
+            self.gone(container, lost=True)
         self._images.node_lost(node)
         if node.connection is not None:
             node.connection.close()

@@ -10,7 +10,7 @@ from squall.wire.values import ErrorInfo, Outcome
 if TYPE_CHECKING:
     from squall.wire.messages import ContainerState
 
-#: From a code of scheduling.model.FailInput to a name in squall.exception; all others are the container's end.
+#: From a code of scheduling.model.FailInput to a name in squall.exception; others are a container's end.
 _ERRORS = {
     "killed": "InternalFailure",
     "lost": "InternalFailure",

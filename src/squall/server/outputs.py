@@ -1,4 +1,4 @@
-"""Outcomes on their way home: from nodes and the scheduler to disk (durable calls) and to waiting sessions."""
+"""Outcomes on their way home: from nodes and scheduler to disk (durable calls) and to sessions."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ class OutputRouter:
         while True:
             try:
                 await self._store.add_outputs(rows)
-            except StoreError as error:
+            except StoreError as error:  # noqa: PERF203 - it is tried again
                 log.error("outputs wait for the store: %s", error)  # noqa: TRY400 - one line is all there is
                 await asyncio.sleep(STORE_RETRY)
             else:

@@ -1,20 +1,29 @@
-"""Inputs of before the server's restart: held back until the nodes have said what they still run."""
+"""After the server's restart: what it takes up, and what it holds back until nodes have announced."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from squall.scheduling.model import InputsArrived
+from squall.server import outcomes
+from squall.server.calls import call_of
+from squall.store.base import OutputRecord
+from squall.wire import codec
+from squall.wire.values import InputItem, OutputItem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from squall.server.calltable import CallTable
+    from squall.server.catalog import Catalog
+    from squall.server.clock import Clock
     from squall.server.dispatch import Dispatcher
-    from squall.server.model import Input
+    from squall.server.model import Call, Input
+    from squall.store.base import InputRecord, Store
 
 
 class HoldingPen:
-    """Open from the start until `release`; held inputs are told to the scheduler then, or when a node has them."""
+    """Open from the start until `release`: the scheduler hears of held inputs then, or when a node has one."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -45,4 +54,61 @@ class HoldingPen:
                 groups.setdefault((entry.call.function.id, entry.attempt), []).append(entry.id)
         self._dispatcher.feed(
             *(InputsArrived(function, tuple(ids), attempt) for (function, attempt), ids in groups.items())
+        )
+
+
+class Recovery:
+    """What a starting server takes up: live apps, and durable calls with unfinished inputs."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        table: CallTable,
+        pen: HoldingPen,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._table = table
+        self._pen = pen
+        self._clock = clock
+
+    async def load_apps(self, states: Sequence[str]) -> None:
+        for record in await self._store.apps(states=states):
+            app = await self._catalog.add_app(record)
+            functions = self._catalog.add_functions(app, await self._store.functions(record.id))
+            app.functions = {f.name: f for f in functions if not f.retired}
+
+    async def load_calls(self) -> None:
+        """Calls whose app was stopped, or that were cancelled, end now; the others wait for the nodes."""
+        for record, rows in await self._store.unfinished():
+            function = await self._catalog.load(record.function)
+            if function is None or record.cancelled:
+                await self._end(rows)
+                continue
+            await self._catalog.prepare(function)
+            call = call_of(record, function)
+            call.partial = True
+            call.total = call.done = (await self._store.call_size(record.id))[1]
+            self._table.open(call)
+            self._pen.hold([self._input(call, row) for row in rows])
+
+    def _input(self, call: Call, row: InputRecord) -> Input:
+        item = codec.unpack(row.payload, InputItem)
+        call.seen.add(row.index)
+        entry = self._table.add(call, item, None)
+        entry.attempt = row.attempt
+        return entry
+
+    async def _end(self, rows: Iterable[InputRecord]) -> None:
+        outcome = outcomes.cancelled()
+        now = self._clock.wall()
+        await self._store.add_outputs(
+            [
+                OutputRecord(
+                    row.call, row.index, codec.pack(OutputItem(row.index, outcome, row.attempt)), now
+                )
+                for row in rows
+            ]
         )

@@ -23,7 +23,7 @@ class Session:
     """It outlives its connections. `stem` stays the same over restarts of the server, `id` does not.
 
     `container` is set for a client inside a container; `admin`: the embedded socket vouches for it.
-    `restored`: it began under an earlier life of this server. `inputs` and `bytes` are what it is charged for.
+    `restored`: it began under an earlier life of this server. `inputs` and `bytes` are charged to it.
     """
 
     id: str

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Settings:
     """Defaults of DESIGN.md section 2 and of the published limits.
 
-    `grace`: a vanished client may take this long to come back. `adoption`: a starting server waits so long for
-    nodes to say what they run before it dispatches old inputs anew. `patience`: an image waits so long for a
-    node. `hello`: a connection must say who it is within this time.
+    `grace`: a vanished client may take this long to come back. `adoption`: a starting server waits so long
+    for nodes to say what they run before it dispatches old inputs anew. `patience`: an image waits so
+    long for a node. `hello`: a connection must say who it is within this time.
     """
 
     heartbeat: float = 5.0

@@ -1,4 +1,4 @@
-"""Work that takes more than one turn of the event loop: kept alive, ordered where order counts, logged when it fails."""
+"""Work that takes more than one turn of the event loop: kept alive, in order, logged when it fails."""
 
 from __future__ import annotations
 

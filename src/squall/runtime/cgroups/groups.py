@@ -173,6 +173,12 @@ class Cgroup:
         except OSError as error:
             raise CgroupError(f"cannot move process {pid} into its control group: {error}") from error
 
+    @property
+    def entrance(self) -> Path | None:
+        """The directory for CLONE_INTO_CGROUP, on hosts of version 2 alone: being born here costs no move."""
+        only = self._hierarchies[0]
+        return only.path / self.name if len(self._hierarchies) == 1 and only.version == 2 else None
+
     def kill(self) -> None:
         """SIGKILL to all members, at once where the kernel can (5.14 and newer, version 2)."""
         for hierarchy in self._hierarchies:

@@ -59,6 +59,7 @@ class Container:
         self.spec = spec
         self.by_us = False
         self.started = False
+        self.wanted = True
         self.error: str | None = None
         self.deadline = time.monotonic() + START_TIMEOUT_S
         self.pid = -1
@@ -144,8 +145,8 @@ class Container:
                 self._lease = self._network().acquire(self.spec.workspace, self._workspace.make_network)
             targets = tuple((m.target, d) for m, (_, d) in zip(self.spec.mounts, sources, strict=True))
             plan = Plan(self.spec.hostname, targets, self._etc_files(), network=self._lease is None)
-            self._make_skeleton(plan, root, [fd for fd, _ in sources])
-            self._place()
+            placed = self._make_skeleton(plan, root, [fd for fd, _ in sources], opened)
+            self._place(placed=placed)
             writers = self._make_pipes(opened)
             program = {"argv": self.spec.argv, "env": self.spec.env, "cwd": self.spec.cwd}
             messages.send(self.control, program, writers)
@@ -163,23 +164,35 @@ class Container:
         opened.append(copy)
         return copy, is_directory
 
-    def _make_skeleton(self, plan: Plan, root: int, sources: list[int]) -> None:
+    def _make_skeleton(self, plan: Plan, root: int, sources: list[int], opened: list[int]) -> bool:
+        """Have the zone start the init; whether it was born in its control group."""
         network = [] if self._lease is None else [self._lease.fd]
-        descriptors = [self._inits_end.fileno(), root, *network, *sources]
-        self.init = self._workspace.call({"op": "skeleton", "plan": plan.to_json()}, descriptors)
+        group = self._make_group(opened)
+        descriptors = [self._inits_end.fileno(), root, *network, *group, *sources]
+        request = {"op": "skeleton", "plan": plan.to_json(), "cgroup": bool(group)}
+        self.init, answer = self._workspace.call(request, descriptors)
+        return bool(answer["placed"])
 
-    def _place(self) -> None:
+    def _make_group(self, opened: list[int]) -> list[int]:
+        """Make the control group; its directory, where a process can be born into it."""
+        if self._host.cgroups is None:
+            return []
+        self._cgroup = self._host.cgroups.create(self.spec.id, self.spec.resources, self._host.memory_mib)
+        if self._cgroup.entrance is None:
+            return []
+        opened.append(os.open(self._cgroup.entrance, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        return opened[-1:]
+
+    def _place(self, *, placed: bool) -> None:
         """Put the init, and so all that comes of it, in the container's group before it may run anything."""
         pid = processes.pid_of(self.init)
         if pid < 0:
             raise LaunchError("the container's init died; see the launcher's log")
-        if self._host.cgroups is not None:
-            resources = self.spec.resources
-            self._cgroup = self._host.cgroups.create(self.spec.id, resources, self._host.memory_mib)
+        if self._cgroup is not None and not placed:
             self._cgroup.add(pid)
-            score = oom_score_adj(resources, self._host.memory_mib)
-            with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
-                file.write(str(score))
+        score = oom_score_adj(self.spec.resources, self._host.memory_mib)
+        with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(score))
 
     def _make_scratch(self) -> None:
         if self.spec.upper is not None:

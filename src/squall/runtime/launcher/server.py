@@ -63,6 +63,7 @@ class Server:
             "hello": self._hello,
             "start": self._start,
             "kill": self._kill,
+            "abandon": self._abandon,
             "usage": self._usage,
             "list": self._list,
             "adopt": self._adopt,
@@ -196,6 +197,15 @@ class Server:
             container.kill(number)
         self._answer(agent, request, {})
 
+    def _abandon(self, agent: Agent, request: Message) -> None:
+        """Kill a container whose end nobody wants to hear of."""
+        name = checked_id(request.get("container"))
+        container = self._containers.get(name)
+        if container is not None:
+            container.wanted = False
+            container.kill(signal.SIGKILL)
+        self._forget(agent, request)
+
     def _usage(self, agent: Agent, request: Message) -> None:
         name = checked_id(request.get("container"))
         usage: dict[str, Any] = {}
@@ -276,15 +286,17 @@ class Server:
         status = container.finish()
         name = container.spec.id
         del self._containers[name]
-        if container.started:
+        if not container.wanted:
+            container.close_outputs()
+            self._waiting.pop(name, None)
+        elif container.started:
             self._ended[name] = (container, status)
             for agent in self._agents:
                 agent.send({"event": "exit", "container": name, "status": status_to_json(status)})
-            return
-        agent, request_id = self._waiting.pop(name)
-        agent.send(
-            {"id": request_id, "error": container.error or "the container died before its program ran"}
-        )
+        else:
+            agent, request_id = self._waiting.pop(name)
+            reason = container.error or "the container died before its program ran"
+            agent.send({"id": request_id, "error": reason})
 
     # The end.
 

@@ -146,9 +146,9 @@ class Trees:
             made = self._overlay_by_path(layers, upper)
         except OSError as error:
             raise TreeError(
-                f"the kernel refuses the overlay of this container ({os.strerror(error.errno or 0)}): it must be "
-                "5.19 or newer, and the state directory on a file system that can hold an overlay's upper "
-                "(ext4, xfs, btrfs)"
+                f"the kernel refuses the overlay of this container ({os.strerror(error.errno or 0)}): "
+                "it must be 5.19 or newer, and the state directory on a file system that can hold "
+                "an overlay's upper (ext4, xfs, btrfs)"
             ) from None
         self._by_descriptor = False  # it works by path only: no need to ask again
         return made

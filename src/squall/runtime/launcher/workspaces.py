@@ -37,8 +37,8 @@ class Zone:
     pidfd: int
     connection: socket.socket
 
-    def call(self, request: Message, descriptors: list[int] | None = None) -> int:
-        """Ask the zone for a thing that is a descriptor. Raises `WorkspaceError`."""
+    def call(self, request: Message, descriptors: list[int] | None = None) -> tuple[int, Message]:
+        """Ask the zone for a thing that is a descriptor; what it says beside. Raises `WorkspaceError`."""
         try:
             messages.send(self.connection, request, descriptors)
             answer, received = messages.receive(self.connection)
@@ -47,7 +47,7 @@ class Zone:
             raise WorkspaceError(f"the workspace's zone has died ({error}); try again") from None
         if "error" in answer:
             raise WorkspaceError(f"the kernel refuses a container: {answer['error']}")
-        return received[0]
+        return received[0], answer
 
     def close(self) -> None:
         """Kill the zone and with it its containers; reap it."""
@@ -75,7 +75,7 @@ class Workspace:
         self._work = records
         self._filter = program_filter
 
-    def call(self, request: Message, descriptors: list[int] | None = None) -> int:
+    def call(self, request: Message, descriptors: list[int] | None = None) -> tuple[int, Message]:
         """Ask the zone, started if there is none."""
         if self.zone is not None and processes.wait_ended(self.zone.pidfd, 0):
             self.end_zone()
@@ -86,7 +86,8 @@ class Workspace:
 
     def make_network(self) -> int:
         """A new network namespace that belongs to this workspace."""
-        return self.call({"op": "network"})
+        network, _ = self.call({"op": "network"})
+        return network
 
     def enter(self, container_id: str) -> None:
         self.containers.add(container_id)

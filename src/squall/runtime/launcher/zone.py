@@ -87,7 +87,9 @@ def _answer(
     made: list[int] = []
     try:
         if request["op"] == "skeleton":
-            made.append(_make_skeleton(request, descriptors, program_filter))
+            pidfd, placed = _make_skeleton(request, descriptors, program_filter)
+            made.append(pidfd)
+            answer["placed"] = placed
         else:
             made.append(_make_network(own_network))
     except OSError as error:
@@ -98,15 +100,27 @@ def _answer(
     messages.close_all(made)
 
 
-def _make_skeleton(request: Message, descriptors: list[int], program_filter: bytes) -> int:
-    """Start a container's init; a pidfd of it. The init reports to the launcher by its own socket."""
+def _make_skeleton(request: Message, descriptors: list[int], program_filter: bytes) -> tuple[int, bool]:
+    """Start a container's init: a pidfd of it, and whether it is in its control group already.
+
+    The init reports to the launcher by its own socket.
+    """
     plan = skeleton.Plan.from_json(request["plan"])
     control, root, *rest = descriptors
     network = None if plan.network else rest.pop(0)
-    pid = processes.clone(SKELETON_NAMESPACES | (processes.NEWNET if plan.network else 0))
+    cgroup = rest.pop(0) if request["cgroup"] else None
+    pid, placed = _clone(SKELETON_NAMESPACES | (processes.NEWNET if plan.network else 0), cgroup)
     if pid == 0:
         init.run(plan, init.Parts(control, root, network, rest), program_filter)
-    return processes.pidfd_open(pid)
+    return processes.pidfd_open(pid), placed
+
+
+def _clone(flags: int, cgroup: int | None) -> tuple[int, bool]:
+    """Clone, into a control group where the kernel does that: the pid, and whether it is there."""
+    if cgroup is not None:
+        with suppress(OSError):
+            return processes.clone_into(flags, cgroup), True
+    return processes.clone(flags), False
 
 
 def _make_network(own_network: int) -> int:

@@ -28,6 +28,7 @@ NEWPID = 0x2000_0000
 NEWNET = 0x4000_0000
 #: The new process becomes a sibling of its maker, so that the maker may end.
 CLONE_PARENT = 0x0000_8000
+_CLONE_INTO_CGROUP = 0x2_0000_0000
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP_RUNNING = 0x41
@@ -45,6 +46,15 @@ def clone(flags: int) -> int:
     """Fork with `flags`. Returns 0 in the child. For a process of one thread only: no fork hooks run."""
     number = syscalls.old_number("clone")
     return syscall(number, flags | signal.SIGCHLD, 0, 0, 0, 0, what=f"clone({flags:#x})")
+
+
+def clone_into(flags: int, cgroup: int) -> int:
+    """`clone`, with the child born in the version 2 control group whose directory the descriptor is."""
+    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+    # set_tid_size, cgroup.
+    fields = (flags | _CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup)
+    arguments = ctypes.create_string_buffer(struct.pack("<11Q", *fields), 88)
+    return syscall(syscalls.CLONE3, arguments, 88, what=f"clone3({flags:#x})")
 
 
 def send_signal(pidfd: int, number: int) -> None:

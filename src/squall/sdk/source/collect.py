@@ -111,8 +111,8 @@ def _unit_of(root: Root) -> Unit:
     if root.file and "." not in root.module:
         return Unit(root.module, root.file, is_package=False)
     raise ModuleNotMountable(
-        f"the source of module {root.module} is not found: declare its functions with serialized=True, or give "
-        "the image the module and use include_source=False"
+        f"the source of module {root.module} is not found: declare its functions with serialized=True, "
+        "or give the image the module and use include_source=False"
     )
 
 
@@ -127,7 +127,7 @@ def _too_large(unit: Unit, tree: Tree) -> str:
         sizes["/".join(path.split("/")[:2])] += file.size
     large = ", ".join(f"{path} ({size / 2**20:.1f} MiB)" for path, size in sizes.most_common(3))
     return (
-        f"the source of {unit.name} in {unit.path} is over {MAX_FILES} files or {MAX_BYTES >> 20} MiB; the largest "
-        f"are {large}: move what the function does not need out of the package, or declare it with "
-        'include_source=False and choose with Image.add_local_python_source("...", ignore=[...])'
+        f"the source of {unit.name} in {unit.path} is over {MAX_FILES} files or {MAX_BYTES >> 20} MiB; "
+        f"the largest are {large}: move what the function does not need out of the package, or declare it "
+        'with include_source=False and choose with Image.add_local_python_source("...", ignore=[...])'
     )

@@ -43,7 +43,9 @@ def script_name(file: str) -> str:
     """The name under which a script can be imported. Raises InvalidError."""
     stem = os.path.basename(file).removesuffix(".py")
     if not stem or "." in stem:
-        raise InvalidError(f"{os.path.basename(file)} cannot be imported under any name: rename it, without dots")
+        raise InvalidError(
+            f"{os.path.basename(file)} cannot be imported under any name: rename it, without dots"
+        )
     return stem
 
 

@@ -53,5 +53,9 @@ def _by_name(node: ast.Call) -> Iterator[str]:
     called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     if called in _BY_NAME and node.args:
         first = node.args[0]
-        if isinstance(first, ast.Constant) and isinstance(first.value, str) and not first.value.startswith("."):
+        if (
+            isinstance(first, ast.Constant)
+            and isinstance(first.value, str)
+            and not first.value.startswith(".")
+        ):
             yield first.value

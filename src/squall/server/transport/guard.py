@@ -8,25 +8,49 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
 class Guard:
-    """`hosts` are names, `origins` whole origins, that are allowed beyond the defaults (none)."""
+    """`hosts` (names in lower case) and `origins` (as browsers write them) are let in as well."""
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
 
-    def refusal(self, headers: list[tuple[bytes, bytes]]) -> str:
-        """Why a request with these headers is refused, in one line; empty when it may pass."""
-        values = {name.lower(): value.decode("latin-1") for name, value in headers}
-        origin = values.get(b"origin")
-        if origin is not None and origin not in self.origins:
-            return "web pages may not use this port (Origin header)"
-        host = _without_port(values.get(b"host", ""))
+    def refusal(self, headers: Headers, *, unix: bool = False) -> str:
+        """Why a request with these headers is refused, in one line; empty when it may pass.
+
+        On the Unix socket the Host says nothing.
+        """
+        origins = _values(headers, b"origin")
+        if any(origin not in self.origins for origin in origins):
+            return "web pages may not use this server (Origin header)"
+        return "" if unix else self._host_refusal(_values(headers, b"host"))
+
+    def _host_refusal(self, hosts: list[str]) -> str:
+        if len(hosts) != 1:
+            return "a request needs one Host header"
+        host = _without_port(hosts[0])
         if host == "localhost" or host in self.hosts or _is_address(host):
             return ""
-        return f"host {host[:80]!r} is not allowed: use the server's address, or start it with --allow-host"
+        return (
+            f"host {host[:80]!r} is not allowed: use the server's IP address, or allow the name on the server"
+        )
+
+
+def allowed_uid(uid: int | None, own: int, others: Iterable[int]) -> bool:
+    """Whether that user of the machine may use the Unix socket."""
+    return uid is not None and uid in {own, 0, *others}
+
+
+def _values(headers: Headers, name: bytes) -> list[str]:
+    return [value.decode("latin-1").strip() for key, value in headers if key.lower() == name]
 
 
 def _without_port(host: str) -> str:

@@ -1,37 +1,60 @@
-"""HTTP by uvicorn; `GET /rpc` upgrades leave it here for picows (no cost to HTTP, 11 us an echo)."""
+"""HTTP by uvicorn: the guard before every request, and the upgrade of `GET /rpc` handed to picows."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import logging
-import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from picows.picows import WSAutoPingStrategy, WSProtocol
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from squall.server.transport.link import Endpoint, peer_of
-from squall.wire.codec import FRAME_LIMIT
+from squall.server.transport.guard import allowed_uid
+from squall.server.transport.link import Link
+from squall.server.transport.peers import name_of, peer_of
+from squall.server.transport.plain import converse
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.websockets import WebSocket
 
-    from squall.server.connection import Acceptor
+    from squall.server.connection import Acceptor, Peer
     from squall.server.transport.guard import Guard
+    from squall.server.transport.limits import Limits
 
-#: Seconds of silence before a ping, and before a peer that does not answer it is dead.
-PING_AFTER = 10.0
-PING_TIMEOUT = 10.0
+log = logging.getLogger("squall.server.transport")
 
-_log = logging.getLogger("squall.websocket")
-_log.setLevel(logging.ERROR)
+RPC, HEALTH = b"/rpc", b"/healthz"
+
+_PHRASES = {400: "Bad Request", 403: "Forbidden", 404: "Not Found", 408: "Request Timeout"}
+_PHRASES[431] = "Request Header Fields Too Large"
 
 
-def application() -> Starlette:
-    """Plain HTTP: a health check and a sign on the door."""
-    return Starlette(routes=[Route("/healthz", _health), Route("/", _sign)])
+@dataclass(frozen=True)
+class Door:
+    """What every connection needs to know. `fast` says that picows does the WebSockets."""
+
+    acceptor: Acceptor
+    guard: Guard
+    limits: Limits
+    own_uid: int
+    allowed_uids: frozenset[int]
+    links: set[Link]
+    fast: bool
+
+
+def application(door: Door) -> Starlette:
+    """Plain HTTP, and the WebSocket that is not fast."""
+
+    async def rpc(websocket: WebSocket) -> None:
+        await converse(websocket, door.acceptor, door.limits, door.links)
+
+    routes = [Route("/healthz", _health), Route("/", _sign)]
+    return Starlette(routes=[*routes, WebSocketRoute("/rpc", rpc)])
 
 
 async def _health(_request: Request) -> PlainTextResponse:
@@ -39,88 +62,126 @@ async def _health(_request: Request) -> PlainTextResponse:
 
 
 async def _sign(_request: Request) -> PlainTextResponse:
-    return PlainTextResponse("This is a Squall server. Clients connect with SQUALL_SERVER_URL and SQUALL_TOKEN.\n")
+    return PlainTextResponse("This is a Squall server: point SQUALL_SERVER_URL and SQUALL_TOKEN at it.\n")
 
 
-def protocol(acceptor: Acceptor, guard: Guard, allowed_uids: frozenset[int]) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol class with the door to the RPC and the guard before everything."""
+def protocol_class(door: Door) -> type[HttpToolsProtocol]:
+    """For uvicorn, which makes one object of it for each connection."""
 
-    class Protocol(HttpToolsProtocol):
-        def connection_made(self, transport: Any) -> None:
-            peer = peer_of(transport)
-            if peer.kind == "unix" and peer.uid not in allowed_uids:
-                transport.abort()
-                return
-            super().connection_made(transport)
+    class Protocol(GuardedProtocol):
+        pass
 
-        def on_headers_complete(self) -> None:
-            health = self.url.partition(b"?")[0] == b"/healthz"
-            why = "" if health else guard.refusal(_visible(self))
-            if why:
-                self.transport.write(_refusal(why))
-                self.transport.close()
-                return
-            super().on_headers_complete()
-
-        def _should_upgrade(self) -> bool:
-            return self._get_upgrade() == b"websocket"
-
-        def handle_websocket_upgrade(self) -> None:
-            if self.url.partition(b"?")[0] != b"/rpc":
-                self.transport.write(_refusal("WebSockets are at /rpc only"))
-                self.transport.close()
-                return
-            self.connections.discard(self)
-            _hand_over(self.transport, self.url, self.headers, acceptor)
-
+    Protocol.door = door
     return Protocol
 
 
-def _visible(request: HttpToolsProtocol) -> list[tuple[bytes, bytes]]:
-    """On the Unix socket the Host says nothing; Origin is refused there too."""
-    sock = request.transport.get_extra_info("socket")
-    if sock is not None and sock.family == socket.AF_UNIX:
-        return [(name, value) for name, value in request.headers if name != b"host"] + [(b"host", b"localhost")]
-    return list(request.headers)
+class _Refused(Exception):
+    """Stops the parser; the answer is on its way."""
 
 
-def _refusal(why: str) -> bytes:
-    body = f"squall: {why}\n".encode()
-    return b"HTTP/1.1 403 Forbidden\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
+class GuardedProtocol(HttpToolsProtocol):
+    """HttpToolsProtocol with our rules before its own."""
+
+    door: Door
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._peer: Peer = peer_of(transport)
+        self._over = False
+        self._head_bytes = 0
+        self._in_head = True
+        self._timer = self.loop.call_later(self.door.limits.head, self._too_slow)
+        # For the routes: in their `state`.
+        self.app_state = {**self.app_state, "peer": self._peer, "abort": transport.abort}
+        if self._peer.kind == "unix" and not allowed_uid(
+            self._peer.uid, self.door.own_uid, self.door.allowed_uids
+        ):
+            self._answer(403, f"user {self._peer.uid} of this machine may not use this socket")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > self.door.limits.head_bytes and not self._over:
+            self._answer(431, f"a request's head is over {self.door.limits.head_bytes} bytes")
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._timer.cancel()
+        path = self.url.partition(b"?")[0]
+        upgrade = self._get_upgrade() is not None
+        if path != HEALTH or upgrade:
+            why = self.door.guard.refusal(self.headers, unix=self._peer.kind == "unix")
+            if why:
+                self._refuse(403, why)
+        if upgrade:
+            self._check_upgrade(path)
+        super().on_headers_complete()
+
+    def _check_upgrade(self, path: bytes) -> None:
+        headers = dict(self.headers)
+        if path != RPC:
+            self._refuse(404, "the WebSocket is at /rpc")
+        if self._get_upgrade() != b"websocket" or self.parser.get_method() != b"GET":
+            self._refuse(400, "this can be upgraded to a WebSocket only, by GET")
+        if headers.get(b"sec-websocket-version") != b"13" or not _is_key(
+            headers.get(b"sec-websocket-key", b"")
+        ):
+            self._refuse(400, "this is no WebSocket handshake of version 13")
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return True
+
+    def handle_websocket_upgrade(self) -> None:
+        if not self.door.fast:
+            super().handle_websocket_upgrade()
+            return
+        from squall.server.transport import fast
+
+        self.connections.discard(self)
+        link = Link(self._peer, self.door.acceptor, self.door.limits, self.door.links)
+        fast.hand_over(self.transport, dict(self.headers)[b"sec-websocket-key"], link, self.door.limits)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - of the interface
+        if not self._over:
+            self._answer(400, "this is not HTTP")
+
+    def _too_slow(self) -> None:
+        if not self._over:
+            self._answer(408, "no request came")
+
+    def _refuse(self, status: int, why: str) -> None:
+        self._answer(status, why)
+        raise _Refused(why)
+
+    def _answer(self, status: int, why: str) -> None:
+        """The last word on this connection."""
+        self._over = True
+        self._timer.cancel()
+        log.info("%s is refused: %s", name_of(self._peer), why)
+        body = f"squall: {why}\n".encode()
+        head = f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+        self.transport.write(
+            f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
+        )
+        self.transport.close()
+
+    def eof_received(self) -> Any:
+        return None
 
 
-def _hand_over(transport: Any, url: bytes, headers: list[tuple[bytes, bytes]], acceptor: Acceptor) -> None:
-    """Give the transport to picows and let it read the request once more."""
-    peer = peer_of(transport)
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    websocket = WSProtocol(
-        None,
-        None,
-        False,  # noqa: FBT003 - server side
-        lambda _request: Endpoint(acceptor, peer),
-        _log,
-        True,  # noqa: FBT003 - disconnect on exception
-        5,
-        True,  # noqa: FBT003 - ping by itself
-        PING_AFTER,
-        PING_TIMEOUT,
-        WSAutoPingStrategy.PING_WHEN_IDLE,
-        True,  # noqa: FBT003 - answer pings
-        FRAME_LIMIT,
-        None,
-        16384,
-    )
-    websocket.connection_made(transport)
-    transport.pause_reading()
-    transport.set_protocol(websocket)
-    request = b"GET " + url + b" HTTP/1.1\r\n" + b"".join(n + b": " + v + b"\r\n" for n, v in headers) + b"\r\n"
-    rest = memoryview(request)
-    while rest:
-        buffer = websocket.get_buffer(-1)
-        count = min(len(buffer), len(rest))
-        buffer[:count] = rest[:count]
-        websocket.buffer_updated(count)
-        rest = rest[count:]
-    transport.resume_reading()
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except binascii.Error:
+        return False

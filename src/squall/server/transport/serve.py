@@ -1,118 +1,186 @@
-"""Listens: the embedded Unix socket always, TCP where asked."""
+"""The transport: one uvicorn server on the Unix socket and, where asked, on TCP."""
 
 from __future__ import annotations
 
-import errno
+import asyncio
+import contextlib
+import importlib.util
+import logging
 import os
-import socket
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from squall.server.transport.guard import Guard
-from squall.server.transport.http import application, protocol
+from squall.server.transport.http import Door, application, protocol_class
+from squall.server.transport.limits import Limits
+from squall.server.transport.link import RESTART, Link
+from squall.server.transport.sockets import listen_tcp, listen_unix
+from squall.wire.codec import FRAME_LIMIT
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Iterator
+
     from squall.server.connection import Acceptor
 
+log = logging.getLogger("squall.server.transport")
 
-class ListenError(Exception):
-    """An address cannot be listened on; one line for a user."""
+ADAPTERS = ("auto", "picows", "plain")
 
-
-@dataclass(frozen=True)
-class Addresses:
-    """`unix` is a path; `tcp` (host, port) or None."""
-
-    unix: Path
-    tcp: tuple[str, int] | None = None
+#: Seconds that plain HTTP requests may take to end when the server stops.
+_GRACE = 3
 
 
 class Transport:
-    """One uvicorn server on both sockets. `allowed_uids` may use the Unix one, besides root and the server's own."""
+    """`allowed_uids` may use the Unix socket, besides root and the server's own user.
 
-    def __init__(self, addresses: Addresses, guard: Guard | None = None, allowed_uids: frozenset[int] = frozenset()) -> None:
-        self._addresses = addresses
+    `adapter` forces one of ADAPTERS (the setting SQUALL_WEBSOCKET); "auto" is picows where it fits.
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: Guard | None = None,
+        allowed_uids: frozenset[int] = frozenset(),
+        adapter: str = "auto",
+        limits: Limits | None = None,
+    ) -> None:
         self._guard = guard or Guard()
-        self._uids = allowed_uids | {0, os.geteuid()}
-        self._sockets: list[socket.socket] = []
-        self._server: uvicorn.Server | None = None
+        self._allowed_uids = allowed_uids
+        self._fast = _is_fast(adapter)
+        self._limits = limits or Limits()
+        self._links: set[Link] = set()
+        self._server: _Server | None = None
+        #: The TCP port, once it listens.
+        self.port: int | None = None
 
-    def listen(self) -> None:
-        """Bind. Raises ListenError."""
-        self._sockets.append(_unix(self._addresses.unix, others=bool(self._uids - {0, os.geteuid()})))
-        if self._addresses.tcp is not None:
-            self._sockets.append(_tcp(*self._addresses.tcp))
-
-    @property
-    def port(self) -> int | None:
-        """The TCP port that was bound."""
-        return self._sockets[1].getsockname()[1] if len(self._sockets) > 1 else None
-
-    async def serve(self, acceptor: Acceptor) -> None:
-        """Until `stop`. `listen` comes first."""
-        config = uvicorn.Config(
-            application(),
-            http=protocol(acceptor, self._guard, self._uids),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=3,
+    async def serve(
+        self,
+        acceptor: Acceptor,
+        unix_path: str,
+        tcp: tuple[str, int] | None = None,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Until `stop` or cancellation. `ready` is called when it listens. Raises sockets.ListenError."""
+        sockets = self._listen(unix_path, tcp)
+        owned = os.stat(unix_path).st_ino
+        door = Door(
+            acceptor,
+            self._guard,
+            self._limits,
+            os.geteuid(),
+            self._allowed_uids,
+            self._links,
+            self._fast,
         )
-        self._server = _Server(config)
-        await self._server.serve(sockets=self._sockets)
-        self._addresses.unix.unlink(missing_ok=True)
+        self._server = _Server(self._config(door), ready, self._end_links)
+        try:
+            await self._server.serve(sockets)
+        finally:
+            for sock in sockets:
+                sock.close()
+            _unlink(unix_path, owned)
+        if self._server.cancelled:
+            raise asyncio.CancelledError
 
     def stop(self) -> None:
-        """Accept nothing more and end `serve`."""
+        """Accept nothing more, say farewell to all, and end `serve`."""
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.stop()
+
+    def _listen(self, unix_path: str, tcp: tuple[str, int] | None) -> list[socket.socket]:
+        if tcp is None:
+            return [listen_unix(unix_path, others=bool(self._allowed_uids))]
+        public = listen_tcp(*tcp)
+        self.port = public.getsockname()[1]
+        try:
+            return [listen_unix(unix_path, others=bool(self._allowed_uids)), public]
+        except BaseException:
+            public.close()
+            raise
+
+    def _config(self, door: Door) -> uvicorn.Config:
+        return uvicorn.Config(
+            application(door),
+            http=protocol_class(door),
+            ws="none" if self._fast else "websockets-sansio",
+            ws_max_size=FRAME_LIMIT,
+            ws_ping_interval=self._limits.ping_after,
+            ws_ping_timeout=self._limits.ping_patience,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=_GRACE,
+        )
+
+    async def _end_links(self) -> None:
+        ends = [link.end(RESTART) for link in list(self._links)]
+        if ends:
+            await asyncio.wait(ends)
 
 
 class _Server(uvicorn.Server):
-    """Signals are the program's business, not uvicorn's."""
+    """Signals are the program's business, and nothing wakes up ten times a second to look for the end."""
 
-    def install_signal_handlers(self) -> None:
-        """None."""
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None],
+        end_links: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self._end_links = end_links
+        self._end = asyncio.Event()
+        self.cancelled = False
 
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
-        from contextlib import nullcontext
+    def stop(self) -> None:
+        self.should_exit = True
+        self._end.set()
 
-        return nullcontext()
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        self._ready()
+        try:
+            await self._end.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
 
-def _unix(path: Path, *, others: bool) -> socket.socket:
-    """Mode 0600; where another uid (root's server, dropped) must reach it, the peer check is the lock."""
-    if _alive(path):
-        raise ListenError(f"{path} is in use: another Squall server runs there (squall daemon status)")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        sock = socket.socket(socket.AF_UNIX)
-        sock.bind(str(path))
-        path.chmod(0o666 if others else 0o600)
-        sock.listen(1024)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {path}: {error.strerror}; choose another --socket or state directory") from None
-    return sock
-
-
-def _alive(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """First what uvicorn does not know of, and would wait for in vain."""
+        for server in self.servers:
+            server.close()
+        await self._end_links()
+        await super().shutdown(sockets)
 
 
-def _tcp(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        sock = socket.socket(family)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(1024)
-    except OSError as error:
-        hint = "is in use: stop what uses it or choose another port" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
-        raise ListenError(f"{host}:{port} {hint}") from None
-    return sock
+def _is_fast(adapter: str) -> bool:
+    if adapter not in ADAPTERS:
+        raise ValueError(f"no WebSocket adapter {adapter!r}: choose one of {', '.join(ADAPTERS)}")
+    if adapter == "plain":
+        return False
+    if importlib.util.find_spec("picows") is not None:
+        from squall.server.transport import fast
+
+        if fast.fits():
+            return True
+    if adapter == "picows":
+        raise ValueError("the picows that is installed is not 2.3: install it, or use the adapter plain")
+    log.warning("no picows 2.3 is installed: WebSockets take the slow way")
+    return False
+
+
+def _unlink(path: str, inode: int) -> None:
+    """Not the socket of a server that has taken the place meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)

@@ -1,0 +1,90 @@
+"""A client's connection: messages to the parts of the control plane that they concern."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from squall.server.blobs import Transfers
+from squall.server.connection import Connection, Listener
+from squall.server.requests import answer
+from squall.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from squall.server.calls import Calls
+    from squall.server.services import Services
+    from squall.server.session import Session
+    from squall.server.tasks import Tasks
+
+
+class ClientLink(Listener):
+    """One connection of one session."""
+
+    def __init__(
+        self, connection: Connection, session: Session, services: Services, calls: Calls, tasks: Tasks
+    ) -> None:
+        self._connection = connection
+        self._session = session
+        self._services = services
+        self._calls = calls
+        self._tasks = tasks
+        self._transfers = Transfers(connection, services.blobs, tasks, lambda _said: session.workspace)
+
+    def received(self, messages: Sequence[Any]) -> None:
+        for message in messages:
+            if self._session.connection is not self._connection:
+                return  # replaced by a newer connection of the session
+            handler = _HANDLERS.get(type(message))
+            if handler is None:
+                text = f"a client does not send {type(message).__name__}"
+                self._connection.send(m.Failure(0, "invalid", text))
+                self._connection.close()
+                return
+            handler(self, message)
+
+    def closed(self) -> None:
+        self._transfers.close()
+        self._services.sessions.disconnected(self._session, self._connection)
+
+    def _request(self, message: m.Request) -> None:
+        if self._session.begin_request(message.id):
+            self._tasks.spawn(self._answer(message))
+
+    async def _answer(self, message: m.Request) -> None:
+        self._session.answer(message.id, await answer(self._services, self._session, message))
+
+    def _inputs(self, message: m.Inputs) -> None:
+        self._calls.inputs(self._session, message)
+
+    def _received(self, message: m.Received) -> None:
+        self._calls.received(self._session, message)
+
+    def _attach(self, message: m.Attach) -> None:
+        self._calls.attach(self._session, message)
+
+    def _cancel(self, message: m.Cancel) -> None:
+        self._calls.cancel(self._session, message)
+
+    def _credit(self, message: m.Credit) -> None:
+        entry = self._calls.credit(self._session, message)
+        if entry is not None:
+            self._services.nodes.credit(entry)
+
+    def _chunk(self, message: m.BlobChunk) -> None:
+        self._transfers.chunk(message)
+
+    def _fetch(self, message: m.BlobFetch) -> None:
+        self._transfers.fetch(message)
+
+
+_HANDLERS: dict[type, Callable[[ClientLink, Any], None]] = {
+    m.Request: ClientLink._request,
+    m.Inputs: ClientLink._inputs,
+    m.Received: ClientLink._received,
+    m.Attach: ClientLink._attach,
+    m.Cancel: ClientLink._cancel,
+    m.Credit: ClientLink._credit,
+    m.BlobChunk: ClientLink._chunk,
+    m.BlobFetch: ClientLink._fetch,
+}

@@ -1,0 +1,108 @@
+"""The server's program: opens state, listens, serves, and ends in good order on SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from squall.server.auth import Authenticator
+from squall.server.control import ControlPlane
+from squall.server.transport.serve import Transport
+from squall.server.transport.sockets import ListenError
+from squall.store.base import StoreError
+from squall.store.disk import DiskBlobs
+from squall.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+log = logging.getLogger("squall.server")
+
+#: Whose the embedded socket's clients are, unless another workspace is named.
+DEFAULT_WORKSPACE = "default"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 1 when the server cannot start, with one line on standard error."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=options.log_level)
+    try:
+        tcp = _address(options.listen) if options.listen else None
+        os.makedirs(options.state, 0o700, exist_ok=True)
+        uvloop.run(_serve(options, tcp))
+    except (StoreError, ListenError, _UsageError) as error:
+        print(f"squall server: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"squall server: {options.state}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class _UsageError(Exception):
+    """A wrong argument; one line."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m squall.server", description=__doc__)
+    parser.add_argument("--state", required=True, help="directory of the database and the blobs")
+    parser.add_argument("--socket", default="", help="the embedded Unix socket (default: STATE/server.sock)")
+    parser.add_argument("--listen", default="", metavar="HOST:PORT", help="TCP as well; a token is required")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise _UsageError(f"--listen {text}: give HOST:PORT, such as 127.0.0.1:7377")
+    return host.strip("[]"), int(port)
+
+
+async def _serve(options: argparse.Namespace, tcp: tuple[str, int] | None) -> None:
+    socket = options.socket or os.path.join(options.state, "server.sock")
+    async with _state(options.state) as (store, blobs):
+        await store.create_workspace(DEFAULT_WORKSPACE)
+        control = ControlPlane(store, blobs, Authenticator(store, DEFAULT_WORKSPACE))
+        await control.start()
+        transport = Transport(adapter=os.environ.get("SQUALL_WEBSOCKET", "auto"))
+        _stop_on_signals(transport)
+        try:
+            await transport.serve(control, socket, tcp, lambda: _say_ready(socket, tcp, transport))
+        finally:
+            await control.stop()
+        log.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _state(directory: str) -> AsyncIterator[tuple[SqliteStore, DiskBlobs]]:
+    store = SqliteStore(os.path.join(directory, "db.sqlite"))
+    blobs = DiskBlobs(os.path.join(directory, "blobs"))
+    await store.open()
+    try:
+        await blobs.open()
+        try:
+            yield store, blobs
+        finally:
+            await blobs.close()
+    finally:
+        await store.close()
+
+
+def _stop_on_signals(transport: Transport) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, transport.stop)
+
+
+def _say_ready(socket: str, tcp: tuple[str, int] | None, transport: Transport) -> None:
+    also = f" and {tcp[0]}:{transport.port}" if tcp else ""
+    log.info("listening on %s%s", socket, also)

@@ -1,0 +1,35 @@
+"""Who is at the other end of a socket, by the kernel's word."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from squall.server.connection import Peer
+
+if TYPE_CHECKING:
+    import asyncio
+
+#: struct ucred of unix(7): pid, uid, gid.
+_UCRED = struct.Struct("iII")
+
+
+def is_unix(transport: asyncio.BaseTransport) -> bool:
+    sock = transport.get_extra_info("socket")
+    return sock is not None and sock.family == socket.AF_UNIX
+
+
+def peer_of(transport: asyncio.BaseTransport) -> Peer:
+    """A TCP peer's address is its IP address."""
+    if is_unix(transport):
+        sock = transport.get_extra_info("socket")
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        return Peer("unix", uid=_UCRED.unpack(raw)[1])
+    name = transport.get_extra_info("peername")
+    return Peer("tcp", address=str(name[0]) if name else "")
+
+
+def name_of(peer: Peer) -> str:
+    """For the log."""
+    return peer.address if peer.kind == "tcp" else f"uid {peer.uid}"
