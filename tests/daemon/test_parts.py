@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,9 @@ import pytest
 
 from squall.client import daemon_record, embedded
 from squall.client.daemon_record import DaemonRecord, Process
-from squall.daemon import host, privileges, programs, state
+from squall.daemon import host, privileges, programs, state, view
 from squall.daemon.options import Options, parse
-from squall.daemon.privileges import Identity
+from squall.daemon.view import Identity
 from squall.exception import ConflictError, InvalidError
 
 if TYPE_CHECKING:
@@ -105,43 +106,55 @@ def test_local_indexes_and_certificates_can_be_shown_to_builds(tmp_path: Path) -
     assert "/" not in shown
 
 
-# ------------------------------------------------------------------------------------------------- privileges
+# ------------------------------------------------------------------------------------------------ privileges
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
-def test_what_a_user_can_read(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    file = tmp_path / "open" / "file"
-    file.parent.mkdir()
-    file.touch()
-    file.parent.chmod(0o755)
-    file.chmod(0o644)
-    everyone = privileges.readable("/usr", NOBODY)
-    assert everyone
-    file.parent.chmod(0o700)
-    assert not privileges.readable(str(file), NOBODY)
-    assert privileges.readable(str(file), Identity(os.stat(file).st_uid, 0)) is privileges.readable(
-        str(tmp_path), Identity(os.stat(file).st_uid, 0)
-    )
-    assert not privileges.readable(str(tmp_path / "missing"), NOBODY)
+def test_directories_closed_to_a_user_are_found(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    (secret / "venv" / "bin").mkdir(parents=True)
+    (secret / "state").mkdir()
+    for path in (tmp_path, secret / "venv"):
+        path.chmod(0o755)
+    secret.chmod(0o700)
+    way = [*reversed(secret.parents), secret]
+    barrier = next(str(p) for p in way if not view.passable(p.stat(), NOBODY))
+    shown = [str(secret / "venv"), str(secret / "venv" / "bin"), str(secret / "state"), "/usr", "/no/such"]
+    assert view.closed_directories(shown, NOBODY) == {barrier: [str(secret / "venv"), str(secret / "state")]}
+    assert view.closed_directories(shown, Identity(os.geteuid(), os.getegid())) == {}
+
+
+@root
+def test_a_closed_home_shows_what_is_needed_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    state.prepare(str(folder), NOBODY)
+    (tmp_path / "private").write_text("a secret")
+    tmp_path.chmod(0o700)
+    environ = embedded.environment(os.environ)
+    if problem := privileges.obstacle(NOBODY, str(folder), environ):
+        pytest.skip(f"this host does not let root do that: {problem}")
+    code = f"import os; print(os.getuid(), os.getgroups(), os.listdir({str(tmp_path)!r}))"
+    program = view.command(NOBODY, privileges.shown(str(folder), environ), (sys.executable, "-c", code))
+    done = subprocess.run(program, env=environ, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == f"{NOBODY.uid} [] ['state']"
+
+
+@root
+def test_what_stands_in_the_way_is_told(tmp_path: Path) -> None:
+    state.prepare(str(tmp_path), None)
+    problem = privileges.obstacle(NOBODY, str(tmp_path), embedded.environment(os.environ))
+    assert "Permission denied" in problem
+    assert "\n" not in problem
 
 
 def test_ordinary_users_stay_who_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert privileges.choose() == (None, "")
+    assert privileges.candidate() is None
 
 
-def test_root_without_the_means_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(privileges, "_capable", lambda: False)
-    assert "run as root" in privileges.choose()[1]
-    monkeypatch.setattr(privileges, "_capable", lambda: True)
-    monkeypatch.setattr(privileges, "_program_files", lambda: ["/hidden/python"])
-    identity, loss = privileges.choose()
-    assert identity is None
-    assert "/hidden/python" in loss
-
-
-# ------------------------------------------------------------------------------------------------------ state
+# ----------------------------------------------------------------------------------------------------- state
 
 
 def test_only_one_holds_the_lock(tmp_path: Path) -> None:
@@ -172,7 +185,7 @@ def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert state.file_system("/proc/self") == "proc"
     monkeypatch.setattr(state, "file_system", lambda _path: "nfs4")
     with pytest.raises(InvalidError, match="network file system"):
-        state.prepare(str(tmp_path), None)
+        state.check(str(tmp_path))
 
 
 def test_large_logs_are_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +204,12 @@ def test_command_lines() -> None:
     assert options == Options("/s", listen="0.0.0.0:8400", gpus="H100:8", idle_exit=5.0)
     launcher, server, agent = programs.plan(options, "namespaces", NOBODY, {})
     assert [p.name for p in (launcher, server, agent)] == ["launcher", "server", "node"]
-    assert launcher.identity is None
-    assert server.identity == agent.identity == NOBODY
+    (process_agent,) = programs.plan(Options("/s", server="https://h:1"), "process", NOBODY, {})
+    for program in (launcher, agent):  # root makes base systems: docs/architecture.md, "Who is root"
+        assert "squall.daemon.view" not in program.command
+    for program in (server, process_agent):
+        assert program.command[:5] == (sys.executable, "-m", "squall.daemon.view", "--uid", "65534")
+        assert program.environ["HOME"] == f"/s/{program.name}"
     assert server.command[-2:] == ("--listen", "0.0.0.0:8400")
     line = " ".join(agent.command)
     assert "--server unix:/s/server/server.sock" in line

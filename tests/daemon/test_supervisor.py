@@ -55,7 +55,7 @@ made = []
 for name, mode in programs:
     path = f"{state}/{name}.sock" if name != "node" else ""
     command = (sys.executable, f"{state}/program.py", name, path, mode)
-    made.append(Program(name, command, f"{state}/logs/{name}.log", dict(os.environ), None, path, True, 1.0))
+    made.append(Program(name, command, f"{state}/logs/{name}.log", dict(os.environ), path, True, 1.0))
 try:
     Supervisor(state, made, idle, lambda: os.path.exists(busy)).run()
 except Error as error:

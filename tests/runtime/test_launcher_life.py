@@ -10,19 +10,19 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from squall.runtime.driver import DriverError
 from squall.runtime.launcher import messages
+from squall.runtime.launcher.config import Config
 from squall.runtime.launcher.start import start_launcher
 from squall.runtime.spec import ContainerSpec
 from tests.runtime.box import UID_BASE, read_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.runtime.box import Box
 
 pytestmark = pytest.mark.root
@@ -49,6 +49,30 @@ def test_agent_that_comes_back_finds_its_containers(own_box: Box) -> None:
     box.do(box.runtime.kill(running.id))
     assert box.end(adopted[running.id]).status.signal == signal.SIGKILL
     assert box.do(box.runtime.adopt()) == []
+
+
+def test_start_that_is_cancelled_leaves_nothing(own_box: Box) -> None:
+    box = own_box
+    spec = box.spec("sleep", "600")
+
+    async def cancel() -> None:
+        start = asyncio.ensure_future(box.runtime.start(spec))
+        await asyncio.sleep(0)  # the request is sent
+        start.cancel()
+        with suppress(asyncio.CancelledError):
+            await start
+
+    box.do(cancel())
+    deadline = time.monotonic() + 30
+    while True:
+        with suppress(DriverError):  # until the id is free again
+            started = box.do(box.runtime.start(spec))
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert box.do(box.runtime.adopt()) == []
+    box.do(box.runtime.kill(spec.id))
+    assert box.end(started).status.by_us
 
 
 def test_idle_zone_ends_and_its_user_namespace_stays(namespaces: Path, tmp_path: Path) -> None:
@@ -158,6 +182,8 @@ def test_end_leaves_nothing(own_box: Box, way: str) -> None:
     assert not any(os.path.exists(f"/proc/{s.pid}") for s in started)
     assert [p.name for p in box.state.iterdir()] == ["lock"]
     assert not box.socket.exists()
+    key = Config(box.state, box.socket, 0, (), ()).key
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/squall-{key}"))
     for s in started:
         os.close(s.stdout)
         os.close(s.stderr)

@@ -125,12 +125,12 @@ def test_process_is_born_in_a_control_group(namespaces: Path) -> None:
         code = (
             f"fd = os.open({str(group)!r}, os.O_PATH)\nuserns = processes.user_namespace(1 << 24, 65536)\n"
             "processes.setns(userns, processes.NEWUSER)\n"
-            "pid = processes.clone_into(processes.NEWPID, fd)\n"
+            "pid, pidfd = processes.clone_into(processes.NEWPID, fd)\n"
             "if pid == 0:\n"
             "    print([l for l in open('/proc/self/cgroup') if l.startswith('0::')], flush=True)\n"
             "    os._exit(0)\n"
-            "os.waitpid(pid, 0)"
+            "print(processes.wait_ended(pidfd, 20))\nos.waitpid(pid, 0)"
         )
-        assert run(code).endswith(f"/{group.name}\\n']")
+        assert run(code).endswith(f"/{group.name}\\n']\nTrue")
     finally:
         group.rmdir()

@@ -219,7 +219,7 @@ class FakeServer:
             args, kwargs = pickle.loads(self.read(item.payload))
             value = raw(*args, **kwargs)
             if hasattr(value, "__await__"):
-                value = asyncio.new_event_loop().run_until_complete(value)
+                value = _awaited(value)
             if not spec.is_generator:
                 return Outcome("ok", self.write(results.dump(value)))
             count = 0
@@ -245,6 +245,15 @@ class FakeServer:
         for name in spec.qualname.split("."):
             found = getattr(found, name)
         return getattr(found, "raw_f", found)
+
+
+def _awaited(value: Any) -> Any:
+    """In a thread: this one may run a loop already."""
+    got: list[Any] = []
+    thread = threading.Thread(target=lambda: got.append(asyncio.run(value)))
+    thread.start()
+    thread.join()
+    return got[0]
 
 
 class _FakeCallBase(Call):

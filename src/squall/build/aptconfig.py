@@ -7,8 +7,11 @@ distribution's own releases over HTTP count; a vendor's repository says nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 #: Settings that say how to reach a mirror. Others are about the host, or name programs of it.
 _REACH = re.compile(
@@ -16,7 +19,9 @@ _REACH = re.compile(
     r"|Retries|ForceIPv4|ForceIPv6|Check-Valid-Until|Check-Date|Max-FutureTime)\b.* \"[^\"]*\";",
     re.IGNORECASE,
 )
-_ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<rest>[^#]*)")
+_ONE_LINE = re.compile(
+    r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<rest>[^#]*)"
+)
 _SCHEMES = ("http://", "https://")
 _ALIASES = frozenset({"stable", "oldstable", "testing", "unstable", "sid"})
 
@@ -33,7 +38,7 @@ RELEASE_PYTHON = {
 
 @dataclass(frozen=True)
 class Source:
-    """One mirror, release and its components. `signed_by` is a path, a key's text, or empty (trusted keys)."""
+    """One mirror, release and its components. `signed_by` is a path, a key's text, or empty."""
 
     uri: str
     suite: str
@@ -61,7 +66,7 @@ class AptSettings:
     trusted: tuple[str, ...] = ()
 
     def sources_list(self, key_path: Callable[[str], str]) -> str:
-        """A sources.list; `key_path` says where a key (path or text) is found, and takes "" for the trusted."""
+        """A sources.list; `key_path` says where a key (path, text, "" for the trusted) is found."""
         return "".join(source.line(key_path(source.signed_by)) for source in self.sources)
 
 
@@ -89,7 +94,7 @@ def codename(os_release: str) -> str:
 
 
 def candidate_python(policy: str, suite: str) -> str:
-    """The minor version, as "3.11", that `apt-cache policy python3` or the release's name promises; else empty."""
+    """The minor version, as "3.11", by `apt-cache policy python3` or the release's name; else empty."""
     found = re.search(r"Candidate:\s+(?:\d+:)?(\d+\.\d+)", policy)
     return found.group(1) if found else RELEASE_PYTHON.get(suite, "")
 

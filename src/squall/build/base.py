@@ -1,7 +1,7 @@
 """The seam between recipes and what makes images of them.
 
-An image is, in this first form, a list of layers: plain directories owned by uid 0, the base first, each named
-by the hash of what made it (`wire.hashing.step_id`). The lazy file system will fill the same seam.
+An image is, in this first form, a list of layers: plain directories owned by uid 0, the base first, each
+named by the hash of what made it (`wire.hashing.step_id`). The lazy file system will fill the same seam.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ class Sandbox(ABC):
         binds: Mapping[str, str],
         log: Callable[[bytes], None],
     ) -> StepResult:
-        """Run `argv` as root over `layers`, writes landing in `upper`; `binds` are read-only, host to target."""
+        """Run `argv` as root over `layers`, writes landing in `upper`.
+
+        `binds` are mounted read-only, in their order: path on the host to path in the image.
+        """
 
 
 class HostRunner(ABC):
@@ -74,7 +77,7 @@ class HostRunner(ABC):
 
     @abstractmethod
     async def run(self, argv: tuple[str, ...], log: Callable[[bytes], None]) -> StepResult:
-        """Run `argv` to its end; output goes to `log`. A program that is not there ends with exit code 127."""
+        """Run `argv` to its end; output goes to `log`. A program that is not there ends with code 127."""
 
 
 class Files(ABC):
@@ -86,13 +89,13 @@ class Files(ABC):
 
 
 class Builder(ABC):
-    """Makes images present on this machine. `directories` (namespaces) and `venv` (process driver) implement it."""
+    """Makes images present on this machine. `directories` (namespaces) and `venv` (process) implement it."""
 
     @abstractmethod
     async def ensure(
         self, recipe: Recipe, manifests: Mapping[str, Manifest], log: Callable[[bytes, int, int], None]
     ) -> BuiltImage:
-        """The image of this recipe, building what is missing; equal steps are built once. Raises BuildError."""
+        """The image of this recipe; what is missing is built, equal steps once. Raises BuildError."""
 
     @abstractmethod
     async def images(self) -> list[str]:

@@ -23,7 +23,7 @@ ASK_S = 20.0
 
 @dataclass(frozen=True)
 class Machine:
-    """`python` is the minor version, as "3.11", of the distribution's own Python; empty where it cannot be told."""
+    """`python` is the minor version, as "3.11", of the distribution's own Python; empty if unknown."""
 
     pip: PipSettings
     apt: AptSettings
@@ -34,7 +34,7 @@ class Machine:
 async def read(environ: Mapping[str, str] | None = None, root: Path = Path("/")) -> Machine:
     """The settings of this process and this machine, as they are now."""
     environ = os.environ if environ is None else environ
-    home = environ.get("HOME") or os.path.expanduser("~")
+    home = environ.get("HOME", "/")
     pip = pipconfig.read(environ, read_text, home)
     apt = aptconfig.settings(
         _sources(root),
@@ -60,7 +60,7 @@ async def ask(*argv: str) -> str:
 
 
 async def pythons(minor: str, search: str) -> list[str]:
-    """Working interpreters of this minor version on the path `search` (shims may not work), the first first."""
+    """Interpreters of this minor version on the path `search` that do work (shims may not), in order."""
     folders = dict.fromkeys(folder for folder in search.split(":") if folder)
     names = (shutil.which(f"python{minor}", path=folder) for folder in folders)
     code = "import sys; print('%d.%d' % sys.version_info[:2])"

@@ -1,4 +1,4 @@
-"""The machine's pip settings, translated for uv: how a build finds the packages that `pip install` here would.
+"""The machine's pip settings, translated for uv: a build finds the packages that `pip install` here would.
 
 Pure: takes the environment and a way to read files, gives values. pip merges its files from the most general
 to the most special (each key of a later one replaces it), and its variables `PIP_<KEY>` win over all files.
@@ -41,8 +41,8 @@ _UV_VARIABLES = {
 class PipSettings:
     """`constraints` and `ca_bundle` are paths of files; links and indexes are URLs or absolute paths.
 
-    `timeout` is in seconds, as text; an empty text means that nobody set it. `strategy` is uv's: pip takes the
-    best version of all indexes, which uv calls `unsafe-best-match`.
+    `timeout` is in seconds, as text; an empty text means that nobody set it. `strategy` is uv's: pip takes
+    the best version of all indexes, which uv calls `unsafe-best-match`.
     """
 
     index_url: str = ""
@@ -59,7 +59,7 @@ class PipSettings:
     def for_uv(self) -> dict[str, str]:
         """Environment variables that make uv behave the same."""
         values = {
-            "UV_DEFAULT_INDEX": self.index_url,
+            "UV_INDEX_URL": self.index_url,  # and not UV_DEFAULT_INDEX: a user's --index-url must win
             "UV_INDEX": " ".join(self.extra_index_urls),
             "UV_FIND_LINKS": ",".join(self.find_links),
             "UV_CONSTRAINT": " ".join(self.constraints),
@@ -93,6 +93,20 @@ class PipSettings:
         places = (self.index_url, *self.extra_index_urls, *self.find_links)
         return tuple(dict.fromkeys(path for place in places if (path := local_root(place))))
 
+    def present(self, exists: Callable[[str], bool]) -> PipSettings:
+        """Without local places that are not there: pip goes on without them, uv would stop."""
+
+        def usable(place: str) -> bool:
+            path = _local_path(place)
+            return not path or exists(path)
+
+        return replace(
+            self,
+            index_url=self.index_url if usable(self.index_url) else "",
+            extra_index_urls=tuple(filter(usable, self.extra_index_urls)),
+            find_links=tuple(filter(usable, self.find_links)),
+        )
+
     def moved(self, move: Callable[[str], str]) -> PipSettings:
         """The same settings with every local path given another name."""
         return replace(
@@ -106,7 +120,7 @@ class PipSettings:
 
 
 def read(environ: Mapping[str, str], read_text: ReadText, home: str) -> PipSettings:
-    """The settings of a process with this environment; `read_text` gives None for a file that is not there."""
+    """The settings of a process with this environment; `read_text` gives None for a missing file."""
     values = _file_values(environ, read_text, home) | _variables(environ)
     settings = PipSettings(
         index_url=values.get("index-url", ""),
@@ -133,7 +147,7 @@ def local_root(place: str) -> str:
 
 
 def config_files(environ: Mapping[str, str], home: str) -> list[str]:
-    """pip's files, the most general first."""
+    """The files of pip, the most general first."""
     named = environ.get("PIP_CONFIG_FILE", "")
     if named == os.devnull:
         return []
@@ -193,18 +207,18 @@ def _with_uv(settings: PipSettings, environ: Mapping[str, str]) -> PipSettings:
         for field, names in _UV_VARIABLES.items()
         if (value := next((v for name in names if (v := environ.get(name))), ""))
     }
-    lists = {f: tuple(v.replace(",", " ").split()) for f, v in values.items() if f not in {"index_url", "timeout"}}
+    lists = {
+        f: tuple(v.replace(",", " ").split()) for f, v in values.items() if f not in {"index_url", "timeout"}
+    }
     return replace(
         settings,
         index_url=values.get("index_url", settings.index_url),
         timeout=values.get("timeout", settings.timeout),
         strategy=environ.get("UV_INDEX_STRATEGY") or settings.strategy,
-        **{
-            "extra_index_urls": lists.get("extra_index_urls", settings.extra_index_urls),
-            "find_links": lists.get("find_links", settings.find_links),
-            "constraints": lists.get("constraints", settings.constraints),
-            "trusted_hosts": lists.get("trusted_hosts", settings.trusted_hosts),
-        },
+        extra_index_urls=lists.get("extra_index_urls", settings.extra_index_urls),
+        find_links=lists.get("find_links", settings.find_links),
+        constraints=lists.get("constraints", settings.constraints),
+        trusted_hosts=lists.get("trusted_hosts", settings.trusted_hosts),
     )
 
 

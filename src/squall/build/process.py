@@ -1,4 +1,4 @@
-"""Runs a program on the host with its output streamed: for the process driver, and for root's own programs."""
+"""Runs a program on the host, its output streamed: for the process driver, and for root's own programs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def run(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
 ) -> StepResult:
-    """Run a program to its end, both outputs to `log`. It and its children are ended when we are cancelled."""
+    """Run a program to its end, both outputs to `log`. When we are cancelled, its process group is ended."""
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,

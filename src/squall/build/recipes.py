@@ -1,4 +1,4 @@
-"""What both builders do with a recipe: check it whole before anything runs, and word progress and failures."""
+"""What both builders do with a recipe: check it before anything runs, and word progress and failures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Records of what a builder has finished, and locks so that equal things are made once.
 
-A record is a small JSON file, replaced atomically; a directory that no record names is unfinished or replaced.
+A record is a small JSON file, replaced atomically. What no record names is unfinished or was replaced.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def write(path: Path, data: dict[str, Any]) -> None:
-    """Replace the record; a crash leaves the old one or the new one, and on disk what it speaks of comes first."""
+    """Replace the record; a crash leaves the old one or the new one."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with draft.open("w", encoding="utf-8") as file:
         json.dump(data, file)
@@ -52,7 +52,7 @@ class Locks:
         async with self._tasks.setdefault(name, asyncio.Lock()):
             file = self._open(name)
             try:
-                while not _take(file):
+                while not _take(file):  # noqa: ASYNC110 - no event comes from other processes
                     await asyncio.sleep(LOCK_POLL_S)
                 yield
             finally:

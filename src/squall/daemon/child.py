@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from squall.client import daemon_record
-
-if TYPE_CHECKING:
-    from squall.daemon.privileges import Identity
 
 #: Pauses before a start after a death: doubled from the first to the last (seconds).
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 30.0
 #: Who lived longer than this starts without a pause (seconds).
 HEALTHY_S = 60.0
+
+#: How the programs begin a line that says why they cannot run.
+_PREFIX = re.compile(r"(error|squall( [a-z]+)?): ")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ class Program:
     command: tuple[str, ...]
     log: str
     environ: dict[str, str] = field(default_factory=dict)
-    identity: Identity | None = None
     socket: str = ""
     knock: bool = True
     #: How long SIGTERM may take to work (seconds).
@@ -50,7 +49,7 @@ class Child:
 
     def start(self, now: float) -> None:
         """Raises OSError."""
-        program, who = self.program, self.program.identity
+        program = self.program
         with suppress(FileNotFoundError):
             if program.socket:
                 os.unlink(program.socket)  # an old one would make it look ready
@@ -64,9 +63,6 @@ class Child:
                 env=program.environ,
                 umask=0o022,  # containers read some of it; the directories above keep others out
                 start_new_session=True,  # Ctrl-C in a terminal is for the supervisor, which ends all in order
-                user=who.uid if who else None,
-                group=who.gid if who else None,
-                extra_groups=[] if who else None,
             )
         pid = self.process.pid
         self.record = daemon_record.Process(program.name, pid, daemon_record.start_time(pid))
@@ -110,4 +106,4 @@ class Child:
 
     def last_words(self) -> str:
         lines = daemon_record.tail(self.program.log, 1)
-        return lines[0].removeprefix("error: ") if lines else "it says nothing"
+        return _PREFIX.sub("", lines[0]) if lines else "it says nothing"

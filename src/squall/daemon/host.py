@@ -110,13 +110,16 @@ def _pip_files(environ: Mapping[str, str]) -> list[str]:
 def shown_directories(environ: Mapping[str, str]) -> list[str]:
     """What of the host the launcher may show to containers, read-only, if the agent asks for it.
 
-    Squall itself and cloudpickle, the base system of the host image, certificates, local package indexes.
+    Squall itself, cloudpickle and uv, the base system of the host image, certificates, local package indexes.
     """
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    places = [package, *site.getsitepackages(), "/usr", "/etc/ssl", sys.base_prefix]
+    programs = os.path.dirname(sys.executable)  # uv is beside it
+    places = [package, *site.getsitepackages(), programs, "/usr", "/etc/ssl", sys.base_prefix]
     places += [environ[name] for name in _CERTIFICATES if environ.get(name)]
     for name in _PLACES:
-        places += [p for value in environ.get(name, "").split() if (p := _local_path(value))]
+        local = [p for value in environ.get(name, "").split() if (p := _local_path(value))]
+        # The files of an index often lie beside its pages: "simple" and "files".
+        places += [os.path.dirname(p.rstrip("/")) if p.rstrip("/").endswith("/simple") else p for p in local]
     directories = [p if os.path.isdir(p) else os.path.dirname(p) for p in places]
     return list(dict.fromkeys(os.path.realpath(d) for d in directories if os.path.isdir(d) and d != "/"))
 

@@ -20,6 +20,7 @@ from squall.wire.values import PROTOCOL
 
 if TYPE_CHECKING:
     from squall.daemon.options import Options
+    from squall.daemon.view import Identity
 
 
 def main(arguments: list[str]) -> int:
@@ -40,12 +41,13 @@ def serve(given: Options) -> None:
     descriptor = state.lock(given.state) if given.lock < 0 else given.lock
     os.set_inheritable(descriptor, False)
     host.settle()
-    identity, loss = privileges.choose()
-    state.prepare(given.state, identity)
+    environ = _environ(given)
+    state.check(given.state)
     state.clear(given.state)
-    driver, losses = _driver(given.state)
-    _record(given, driver, [*losses, *([loss] if loss else [])])
-    planned = programs.plan(given, driver, identity, _environ(given))
+    identity, losses = _identity(given.state, environ)
+    driver, reasons = _driver(given.state)
+    _record(given, driver, [*reasons, *losses])
+    planned = programs.plan(given, driver, identity, environ)
     Supervisor(given.state, planned, given.idle_exit, lambda: busy(given.state)).run()
 
 
@@ -53,7 +55,18 @@ def _environ(given: Options) -> dict[str, str]:
     environ = embedded.environment(os.environ)
     if given.server and (token := os.environ.get("SQUALL_TOKEN")):
         environ["SQUALL_TOKEN"] = token
-    return environ
+    return {**environ, **host.pip_settings(environ)}
+
+
+def _identity(directory: str, environ: dict[str, str]) -> tuple[Identity | None, list[str]]:
+    """Whom server and agent run as, with the state made theirs, and what is lost."""
+    identity = privileges.candidate()
+    state.prepare(directory, identity)
+    obstacle = privileges.obstacle(identity, directory, environ) if identity else ""
+    if not obstacle:
+        return identity, []
+    state.prepare(directory, None)
+    return None, [f"server and node run as root, not as a user of their own: {obstacle}"]
 
 
 def _driver(directory: str) -> tuple[str, list[str]]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from squall.client import daemon_record, embedded
-from squall.daemon import host
+from squall.daemon import host, privileges, view
 from squall.daemon.child import Program
 
 if TYPE_CHECKING:
     from squall.daemon.options import Options
-    from squall.daemon.privileges import Identity
+    from squall.daemon.view import Identity
 
 #: The agent ends its containers before it goes.
 _AGENT_PATIENCE_S = 6.0
@@ -21,21 +22,37 @@ _LAUNCHER_PATIENCE_S = 10.0
 
 
 def plan(options: Options, driver: str, identity: Identity | None, environ: dict[str, str]) -> list[Program]:
-    """What to start, in this order."""
-    environ = {**environ, **host.pip_settings(environ)}
+    """What to start, in this order. The server runs as `identity`, if there is one.
+
+    So does the agent of the process driver. With namespaces it keeps root for now: base systems are made by it,
+    and their files belong to root (see "Who is root" in docs/architecture.md).
+    """
     programs = []
+    agent = identity
     if driver == "namespaces":
-        programs.append(_launcher(options, identity, environ))
+        agent = None
+        programs.append(_launcher(options, environ))
     if not options.server:
-        programs.append(_server(options, identity, environ))
-    return [*programs, _agent(options, driver, identity, environ)]
+        programs.append(_as(identity, options, "server", _server(options, environ)))
+    return [*programs, _as(agent, options, "node", _agent(options, driver, environ))]
 
 
-def _launcher(options: Options, identity: Identity | None, environ: dict[str, str]) -> Program:
+def _as(identity: Identity | None, options: Options, folder: str, program: Program) -> Program:
+    if identity is None:
+        return program
+    shown = privileges.shown(options.state, program.environ)
+    home = os.path.join(options.state, folder)
+    return replace(
+        program,
+        command=view.command(identity, shown, program.command),
+        environ={**program.environ, "HOME": home, "USER": privileges.USER, "LOGNAME": privileges.USER},
+    )
+
+
+def _launcher(options: Options, environ: dict[str, str]) -> Program:
     folder = os.path.join(options.state, "launcher")
     node = os.path.join(options.state, "node")
-    owner = identity.uid if identity else os.geteuid()
-    command = ["--state", folder, "--socket", _launcher_socket(options), "--owner-uid", str(owner)]
+    command = ["--state", folder, "--socket", _launcher_socket(options), "--owner-uid", str(os.geteuid())]
     command += ["--writable", node]
     for path in host.shown_directories(environ):
         command += ["--readable", path]
@@ -52,16 +69,16 @@ def _launcher(options: Options, identity: Identity | None, environ: dict[str, st
     )
 
 
-def _server(options: Options, identity: Identity | None, environ: dict[str, str]) -> Program:
+def _server(options: Options, environ: dict[str, str]) -> Program:
     socket = embedded.socket_path(options.state)
     command = ["--state", os.path.join(options.state, "server"), "--socket", socket]
     if options.listen:
         command += ["--listen", options.listen]
     arguments = _python("squall.server", command)
-    return Program("server", arguments, _log(options, "server"), environ, identity, socket)
+    return Program("server", arguments, _log(options, "server"), environ, socket)
 
 
-def _agent(options: Options, driver: str, identity: Identity | None, environ: dict[str, str]) -> Program:
+def _agent(options: Options, driver: str, environ: dict[str, str]) -> Program:
     server = _websocket(options.server) or f"unix:{embedded.socket_path(options.state)}"
     command = ["--state", os.path.join(options.state, "node"), "--server", server, "--driver", driver]
     if driver == "namespaces":
@@ -69,7 +86,7 @@ def _agent(options: Options, driver: str, identity: Identity | None, environ: di
     if options.gpus:
         command += ["--gpus", options.gpus]
     arguments = _python("squall.node", command)
-    return Program("node", arguments, _log(options, "node"), environ, identity, patience=_AGENT_PATIENCE_S)
+    return Program("node", arguments, _log(options, "node"), environ, patience=_AGENT_PATIENCE_S)
 
 
 def _websocket(url: str) -> str:

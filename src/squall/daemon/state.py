@@ -11,7 +11,7 @@ from squall.client import daemon_record
 from squall.exception import ConflictError, InvalidError
 
 if TYPE_CHECKING:
-    from squall.daemon.privileges import Identity
+    from squall.daemon.view import Identity
 
 #: File systems on which neither SQLite nor locks can be trusted.
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "fuse.sshfs", "glusterfs"})
@@ -21,15 +21,19 @@ LOG_LIMIT = 10 << 20
 _DEATH_S = 10.0
 
 
-def prepare(state: str, identity: Identity | None) -> None:
-    """Make the directories, each for the one who works there. Raises InvalidError."""
+def check(state: str) -> None:
+    """Raises InvalidError for a place where state must not be."""
     kind = file_system(state)
     if kind in NETWORK:
         raise InvalidError(
             f"The state directory {state} is on a network file system ({kind}): set SQUALL_STATE."
         )
+
+
+def prepare(state: str, identity: Identity | None) -> None:
+    """Make the directories, each for the one who works there. Raises InvalidError."""
     try:
-        if os.geteuid() == 0:
+        if identity is not None:
             os.chmod(state, 0o711)  # noqa: S103 - server and agent pass through it
         for name, owner in (("logs", None), ("launcher", None), ("server", identity), ("node", identity)):
             _make(os.path.join(state, name), owner)

@@ -8,11 +8,12 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, cast
 
 from squall.wire import codec
-from squall.wire.framing import ClosedByPeer, Framing
 from squall.wire.websocket import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from squall.wire.framing import Framing
 
 log = logging.getLogger("squall.node")
 
@@ -68,8 +69,12 @@ class Connection(asyncio.Protocol):
                 self._events.opened()
             for frame in frames:
                 self._events.received(codec.decode(frame))
-        except (codec.ProtocolError, ClosedByPeer, Refused) as error:
+        except (codec.ProtocolError, Refused) as error:
             self._reason = str(error)
+            self.close()
+            return
+        if self._framing.farewell is not None:
+            self._reason = self._framing.farewell
             self.close()
             return
         replies = self._framing.replies()

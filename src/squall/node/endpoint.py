@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     P = TypeVar("P", bound=asyncio.Protocol)
 
-_PORTS = {"ws": 80, "wss": 443}
+_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Endpoint:
         parts = urlsplit(text)
         if parts.scheme not in _PORTS or not parts.hostname or parts.path not in {"", "/"}:
             raise ValueError(f"{text!r} is no server: use unix:PATH, ws://HOST:PORT or wss://HOST:PORT")
-        return cls(host=parts.hostname, port=parts.port or _PORTS[parts.scheme], tls=parts.scheme == "wss")
+        return cls(host=parts.hostname, port=parts.port or _PORTS[parts.scheme], tls=parts.scheme in {"wss", "https"})
 
     def framing(self) -> Framing:
         if self.path:

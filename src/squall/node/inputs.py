@@ -52,6 +52,13 @@ class Attempt:
     def key(self) -> tuple[str, int]:
         return self.input.input, self.input.attempt
 
+    def may_yield(self, number: object) -> bool:
+        """Whether the next value may have this number. How many an adopted attempt has given, only its runner
+        knows; it was bounded by a credit that we do not know either, and the server checks both."""
+        if self.yields < 0 and isinstance(number, int) and number >= 0:
+            self.yields, self.credit = number, number + _KEPT_YIELDS
+        return number == self.yields and self.yields < self.credit
+
     def keep(self, number: int, payload: Payload) -> None:
         self.kept.append((number, payload))
         if len(self.kept) > max(self.input.credit, _KEPT_YIELDS):
@@ -99,7 +106,7 @@ class Inputs:
 
     def adopt(self, number: int, item: NodeInput, now: float) -> None:
         """One that the runner had already, before this agent lived; in the runner's order."""
-        attempt = Attempt(number, item, credit=item.credit)
+        attempt = Attempt(number, item, yields=-1)
         if not self._sent:
             attempt.began = now
         self._sent[number] = attempt
@@ -134,6 +141,13 @@ class Inputs:
         if following is not None:
             following.began = now
         return attempt, seconds
+
+    def forget(self, number: int, now: float) -> None:
+        """The runner does not have it after all."""
+        self._sent.pop(number, None)
+        following = self.running
+        if following is not None and not following.began:
+            following.began = now
 
     def begun(self, attempt: Attempt) -> bool:
         return attempt is self.running

@@ -88,6 +88,11 @@ class Link(Events):
         """Bytes queued and not yet taken by the kernel."""
         return self._connection.buffered() if self._connection is not None else 0
 
+    def renew(self) -> None:
+        """Connect anew: what was announced is not true any more."""
+        if self.ready.is_set() and self._connection is not None:
+            self._connection.close()
+
     async def run(self) -> None:
         """Until cancelled. Raises RefusedError when the server refuses this node the first time it asks."""
         lease = asyncio.create_task(self._watch_lease())

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from squall import exception
 from squall.exception import InvalidError
-from squall.sdk import checks, declaration, output, unavailable
+from squall.sdk import checks, context, output, unavailable
 from squall.sdk.dual import dual, dual_function
 from squall.sdk.entrypoint import LocalEntrypoint
 from squall.sdk.flows import finish
 from squall.sdk.function import Function
 from squall.sdk.handles import Running
+from squall.sdk.image import checked_image
 from squall.sdk.modes import ASYNCIO, BLOCKING, Access, Mode
-from squall.wire.control import AppCreate, AppInfo, AppLookup, AppRef
 
+# What is said to a server loads when there is one: this module loads in every container.
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import PurePosixPath
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from squall.sdk.image import Image
     from squall.sdk.options import FunctionOptions
     from squall.sdk.ports import Port
+    from squall.wire.control import AppInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,13 +65,15 @@ class App:
         volumes: Mapping[str | PurePosixPath, object] | None = None,
         include_source: bool = True,
     ) -> None:
-        declaration.refuse_missing("App", {"tags": tags, "secrets": secrets, "volumes": volumes})
+        unavailable.refuse("App", {"tags": tags, "secrets": secrets, "volumes": volumes})
         self._name = None if name is None else checks.app_name(name)
-        self._image = declaration.image(image)
+        self._image = checked_image(image)
         self._include_source = checks.flag("include_source", include_source)
         self._functions: dict[str, Function[..., Any]] = {}
         self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self.running: Running | None = None
+        #: Of the deployment, once deployed.
+        self.version = 0
 
     # ------------------------------------------------------------------------------------------- declaring
 
@@ -89,7 +93,11 @@ class App:
         """
         if without_parentheses is not None:
             raise InvalidError("write @app.function() with parentheses")
-        declared = declaration.declare(options)
+        declared: Mapping[str, Any] = dict(options)
+        if context.is_local():
+            from squall.sdk.declaration import declare
+
+            declare(declared)
 
         def decorate(raw_f: Callable[P, R]) -> Function[P, R]:
             _check_function(raw_f)
@@ -136,6 +144,11 @@ class App:
     def app_id(self) -> str | None:
         """The id on the server; None while it does not run."""
         return self.running.app_id if self.running else None
+
+    @property
+    def function_ids(self) -> dict[str, str]:
+        """Ids on the server by name, while it runs or is deployed."""
+        return dict(self.running.functions) if self.running else {}
 
     @property
     def registered_functions(self) -> dict[str, Function[..., Any]]:
@@ -204,7 +217,7 @@ class App:
             raise exception.ExecutionError("the app does not run: there is nothing to stop")
         running, self.running = self.running, None
         port = await mode.port(running.access)
-        await port.request("app.stop", AppRef(running.app_id))
+        await _stop(port, running.app_id)
 
     @dual_function
     @staticmethod
@@ -217,6 +230,8 @@ class App:
         create_if_missing: bool = False,
     ) -> App:
         """The deployed app of that name. Raises NotFoundError, unless it is to be made."""
+        from squall.wire.control import AppLookup
+
         access = Access(client, environment_name or "")
         app = App(name)
         port = await mode.port(access)
@@ -232,6 +247,8 @@ class App:
 
     async def start(self, mode: Mode, label: str, access: Access, *, detach: bool) -> None:
         """Bring the app to the server. Raises what is wrong with it before anything is sent."""
+        from squall.wire.control import AppCreate, AppRef
+
         if self.running is not None:
             raise InvalidError(f"the app {label} runs already")
         publisher = self._publisher()
@@ -256,7 +273,7 @@ class App:
         if failed:
             await _stop_quietly(port, running.app_id)
         else:
-            await port.request("app.stop", AppRef(running.app_id))
+            await _stop(port, running.app_id)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in _LATER:
@@ -301,7 +318,13 @@ class _Run:
 async def _stop_quietly(port: Port[Any], app_id: str) -> None:
     """Where another error is on its way to the user."""
     with suppress(exception.Error):
-        await port.request("app.stop", AppRef(app_id), timeout=10.0)
+        await _stop(port, app_id, timeout=10.0)
+
+
+async def _stop(port: Port[Any], app_id: str, timeout: float = 60.0) -> None:
+    from squall.wire.control import AppRef
+
+    await port.request("app.stop", AppRef(app_id), timeout=timeout)
 
 
 def _check_function(value: object) -> None:

@@ -7,15 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from squall import exception
-from squall.client.api import YieldItem
 from squall.exception import InvalidError
-from squall.sdk import checks, outcomes, unavailable
+from squall.sdk import checks, unavailable
 from squall.sdk.dual import dual, dual_function
 from squall.sdk.modes import Access, Mode
-from squall.wire.control import CallInfo, CallRef
 
+# What a call is made of loads with the first one: this module loads in every container.
 if TYPE_CHECKING:
     from squall.client.api import AsyncClient, Client
+    from squall.wire.control import CallInfo
     from squall.wire.values import Outcome
 
 T = TypeVar("T")
@@ -41,6 +41,8 @@ class FunctionCall(Generic[T]):
 
         Waits `timeout` seconds at most, and then raises TimeoutError; 0 only looks.
         """
+        from squall.sdk import outcomes
+
         if timeout is not None:
             checks.number("timeout", timeout, 0, 10 * 365 * 86_400, " of seconds")
         checks.whole("index", index, 0, 1 << 62)
@@ -51,8 +53,10 @@ class FunctionCall(Generic[T]):
         return value
 
     async def _wait(self, port: Any, timeout: float | None, index: int) -> Outcome:
+        from squall.client.api import YieldItem
+
         if timeout == 0:
-            info: CallInfo = await port.request("call.get", CallRef(self.object_id))
+            info = await self._info(port)
             if info.done < info.inputs or not info.inputs:
                 raise exception.TimeoutError(f"the call {self.object_id} has no result yet")
             timeout = None
@@ -77,7 +81,7 @@ class FunctionCall(Generic[T]):
         """Stop the call; with `terminate_containers`, also end the containers that work at it."""
         port = await mode.port(self._access)
         # The answer tells whether there is such a call; a cancellation has none.
-        await port.request("call.get", CallRef(self.object_id))
+        await self._info(port)
         call = port.attach_call(self.object_id)
         call.cancel(terminate=checks.flag("terminate_containers", terminate_containers))
         call.close()
@@ -86,8 +90,13 @@ class FunctionCall(Generic[T]):
     async def num_inputs(self, mode: Mode) -> int:
         """How many inputs the call has."""
         port = await mode.port(self._access)
+        return (await self._info(port)).inputs
+
+    async def _info(self, port: Any) -> CallInfo:
+        from squall.wire.control import CallRef
+
         info: CallInfo = await port.request("call.get", CallRef(self.object_id))
-        return info.inputs
+        return info
 
     @dual_function
     @staticmethod

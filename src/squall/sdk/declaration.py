@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
-from squall.sdk import checks, retries, unavailable
+from squall.sdk import checks, unavailable
+from squall.sdk.image import Image, checked_image
 from squall.sdk.options import DEFAULTS
+from squall.sdk.retries import MAX_RETRIES, Retries
 from squall.wire.values import AutoscalerSettings, GpuRequest, ResourceRequest, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from squall.sdk.image import Image
 
 WHERE = "@app.function"
 MAX_TIMEOUT = 86_400
@@ -27,8 +27,6 @@ _GPU = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,31})([!+]?)(?::([0-9]{1,3}))?")
 #: What `TYPE+` takes besides the type itself: the next better one.
 _OR_BETTER = {"B200": ["B300"]}
 _CLOUDS = ("aws", "gcp", "oci", "auto")
-#: Parameters with any value but these are refused as not there yet.
-_NOTHING: tuple[object, ...] = (None, False, (), [], {})
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,15 @@ def declare(options: Mapping[str, Any]) -> Declaration:
     """Raises InvalidError for what is wrong, UnimplementedError for what is not there yet."""
     checks.known(WHERE, options, DEFAULTS)
     given = {**DEFAULTS, **options}
-    refuse_missing(WHERE, given)
+    unavailable.refuse(WHERE, given)
     _check_placement(given)
     startup = given["startup_timeout"]
     return Declaration(
-        image=image(given["image"]),
+        image=checked_image(given["image"]),
         serialized=checks.flag("serialized", given["serialized"]),
         resources=_resources(given),
         autoscaler=_autoscaler(given),
-        retries=retries.policy(given["retries"]),
+        retries=retry_policy(given["retries"]),
         timeout=float(checks.whole("timeout", given["timeout"], 1, MAX_TIMEOUT, " of seconds")),
         startup_timeout=None if startup is None else _startup_timeout(startup),
         name=None if given["name"] is None else checks.function_name(given["name"]),
@@ -70,21 +68,6 @@ def declare(options: Mapping[str, Any]) -> Declaration:
         block_network=checks.flag("block_network", given["block_network"]),
         include_source=_optional_flag("include_source", given),
     )
-
-
-def refuse_missing(where: str, given: Mapping[str, Any]) -> None:
-    """Raises UnimplementedError for a value that would have no effect."""
-    for name, value in given.items():
-        if name in unavailable.PARAMETERS and not any(value is n or value == n for n in _NOTHING):
-            raise unavailable.parameter(where, name)
-
-
-def image(value: object) -> Image | None:
-    from squall.sdk.image import Image
-
-    if value is None or isinstance(value, Image):
-        return value
-    raise InvalidError(f"image={checks.short(value)} is not possible: give a squall.Image")
 
 
 def _startup_timeout(value: object) -> float:
@@ -163,6 +146,20 @@ def _autoscaler(given: Mapping[str, Any]) -> AutoscalerSettings:
 
 def _window(value: object) -> int:
     return checks.whole("scaledown_window", value, 2, 3600, " of seconds")
+
+
+def retry_policy(retries: object) -> RetryPolicy:
+    """A number is so many times, one second apart. Raises InvalidError."""
+    if retries is None:
+        return RetryPolicy()
+    if isinstance(retries, Retries):
+        return RetryPolicy(*retries)
+    if isinstance(retries, int):
+        count = checks.whole("retries", retries, 0, MAX_RETRIES)
+        return RetryPolicy(count, backoff_coefficient=1.0, initial_delay=1.0)
+    raise InvalidError(
+        f"retries={checks.short(retries)} is not possible: give a number or squall.Retries(...)"
+    )
 
 
 def gpus(value: object) -> list[GpuRequest]:

@@ -24,10 +24,10 @@ class Dual(Generic[P, T]):
     def __init__(self, flow: Callable[..., Coroutine[Any, Any, T]], *bound: object) -> None:
         self._flow, self._bound = flow, bound
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return finish(self._flow(*self._bound, BLOCKING, *args, **kwargs))
 
-    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         return self._flow(*self._bound, ASYNCIO, *args, **kwargs)
 
 
@@ -37,10 +37,10 @@ class DualStream(Generic[P, T]):
     def __init__(self, flow: Callable[..., AsyncGenerator[T, None]], *bound: object) -> None:
         self._flow, self._bound = flow, bound
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         return iterate(self._flow(*self._bound, BLOCKING, *args, **kwargs))
 
-    def aio(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
         return self._flow(*self._bound, ASYNCIO, *args, **kwargs)
 
 

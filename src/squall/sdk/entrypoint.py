@@ -21,8 +21,12 @@ class LocalEntrypoint(Generic[P, R]):
         self.raw_f = raw_f
         functools.update_wrapper(self, raw_f)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.raw_f(*args, **kwargs)
+
+    def get_raw_f(self) -> Callable[P, R]:
+        """The function that was decorated."""
+        return self.raw_f
 
     def __repr__(self) -> str:
         return f"<LocalEntrypoint {self.name}>"

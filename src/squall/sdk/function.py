@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from squall.exception import ExecutionError, InvalidError
-from squall.sdk import checks, context, invocation, serialization, unavailable
+from squall.sdk import checks, context, unavailable
 from squall.sdk.call import FunctionCall
 from squall.sdk.dual import dual, dual_function, dual_stream
-from squall.sdk.feeding import rows_of
 from squall.sdk.handles import ById, Deployed, Handle, OfApp, OfContainer
 from squall.sdk.modes import ASYNCIO, Access, Mode
-from squall.sdk.source import home
 
+# What a call is made of loads with the first one: this module loads in every container.
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 
     from squall.client.api import AsyncClient, Client
     from squall.sdk.declaration import Declaration
     from squall.sdk.handles import Resolved
+    from squall.sdk.source.home import Home
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: As in `inspect`, which takes long to load.
+_CO_GENERATOR, _CO_ASYNC_GENERATOR = 0x20, 0x200
 
 _LATER = {
     **dict.fromkeys(
@@ -49,28 +51,32 @@ class Function(Generic[P, R]):
         self.name = name
         self.raw_f = raw_f
         self.is_generator = is_generator
-        self.declaration: Declaration | None = None
+        self.options: Mapping[str, Any] = {}
+        self._declaration: Declaration | None = None
         self._handle = handle
-        self._home: home.Home | None = None
+        self._home: Home | None = None
         if raw_f is not None:
             functools.update_wrapper(self, raw_f)
 
     @classmethod
-    def declared(cls, app: Any, raw_f: Callable[P, R], declaration: Declaration) -> Function[P, R]:
+    def declared(cls, app: Any, raw_f: Callable[P, R], options: Mapping[str, Any]) -> Function[P, R]:
         """What `@app.function()` gives. Raises InvalidError for a function that no container could load."""
-        name = declaration.name or _name_of(raw_f)
-        is_generator = declaration.is_generator
+        name = options.get("name") or _name_of(raw_f)
+        is_generator = options.get("is_generator")
         if is_generator is None:
-            is_generator = inspect.isgeneratorfunction(raw_f) or inspect.isasyncgenfunction(raw_f)
+            is_generator = _is_generator(raw_f)
         function = cls(name, OfApp(app, name), raw_f, is_generator=is_generator)
-        function.declaration = declaration
+        function.options = options
+        # Inside a container, all this was checked before.
         if context.is_local():
-            function._settle(raw_f, serialized=declaration.serialized)
+            function._settle(raw_f)
         return function
 
-    def _settle(self, raw_f: Callable[P, R], *, serialized: bool) -> None:
+    def _settle(self, raw_f: Callable[P, R]) -> None:
+        from squall.sdk.source import home
+
         self._home = home.home_of(raw_f)
-        if serialized:
+        if self.declaration.serialized:
             return
         if not self._home.file:
             raise InvalidError(f"{self.name} is defined in an interactive session: use serialized=True")
@@ -80,11 +86,22 @@ class Function(Generic[P, R]):
             )
         home.share_main(self._home)
 
+    @property
+    def declaration(self) -> Declaration:
+        """The options, checked. Raises InvalidError, UnimplementedError."""
+        if self._declaration is None:
+            from squall.sdk.declaration import declare
+
+            self._declaration = declare(self.options)
+        return self._declaration
+
     # --------------------------------------------------------------------------------------------- calls
 
     @dual
     async def remote(self, mode: Mode, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function in a container; its result. Raises what it raises there."""
+        from squall.sdk import invocation
+
         found = await self._resolve(mode, generator=False)
         data = self._arguments(args, kwargs)
         result: R = await invocation.unary(found.port, found.function_id, data)
@@ -93,6 +110,8 @@ class Function(Generic[P, R]):
     @dual_stream
     async def remote_gen(self, mode: Mode, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
         """The values of a generator function, as they come."""
+        from squall.sdk import invocation
+
         found = await self._resolve(mode, generator=True)
         values = invocation.generate(found.port, found.function_id, self._arguments(args, kwargs))
         try:
@@ -104,6 +123,8 @@ class Function(Generic[P, R]):
     @dual
     async def spawn(self, mode: Mode, /, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
         """Start a call that goes on by itself, once the server has it on disk; ask for its result later."""
+        from squall.sdk import invocation
+
         found = await self._resolve(mode, generator=False)
         data = self._arguments(args, kwargs)
         return FunctionCall(await invocation.spawn(found.port, found.function_id, data), found.access)
@@ -123,7 +144,7 @@ class Function(Generic[P, R]):
         taken while results are, at most 1,000 ahead. The first exception ends it and cancels the rest, or is
         one of the results with `return_exceptions`. Without `order_outputs`, results come as they are ready.
         """
-        rows = rows_of(self.name, input_iterators, is_async=mode is ASYNCIO)
+        rows = _rows(self.name, input_iterators, mode)
         async for value in self._map(mode, rows, kwargs, order_outputs, return_exceptions):
             yield value
 
@@ -138,9 +159,8 @@ class Function(Generic[P, R]):
         return_exceptions: bool = False,
     ) -> AsyncGenerator[R, None]:
         """As `map`, of one iterable that gives all the arguments of each call."""
-        rows = rows_of(self.name, (input_iterator,), is_async=mode is ASYNCIO)
-        spread = _spread(rows)
-        async for value in self._map(mode, spread, kwargs, order_outputs, return_exceptions):
+        rows = _spread(_rows(self.name, (input_iterator,), mode))
+        async for value in self._map(mode, rows, kwargs, order_outputs, return_exceptions):
             yield value
 
     @dual
@@ -152,7 +172,7 @@ class Function(Generic[P, R]):
         ignore_exceptions: bool = False,
     ) -> None:
         """As `map`, for what the calls do and not for what they give."""
-        rows = rows_of(self.name, input_iterators, is_async=mode is ASYNCIO)
+        rows = _rows(self.name, input_iterators, mode)
         async for _ in self._map(mode, rows, kwargs, False, ignore_exceptions):
             pass
 
@@ -164,6 +184,8 @@ class Function(Generic[P, R]):
         order_outputs: bool,
         return_exceptions: bool,
     ) -> AsyncGenerator[R, None]:
+        from squall.sdk import invocation
+
         found = await self._resolve(mode, generator=False)
         values = invocation.map_(
             found.port,
@@ -184,7 +206,7 @@ class Function(Generic[P, R]):
         """Run the function here, as if it were not decorated."""
         return _Local(self._raw())
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._raw()(*args, **kwargs)
 
     # ------------------------------------------------------------------------------------------- identity
@@ -199,7 +221,12 @@ class Function(Generic[P, R]):
         return self._raw()
 
     @property
-    def home(self) -> home.Home:
+    def app(self) -> Any:
+        """The app that it was declared with; None for one that was looked up."""
+        return self._handle.app if isinstance(self._handle, OfApp) else None
+
+    @property
+    def home(self) -> Home:
         """Where it is defined. Only outside of containers."""
         assert self._home is not None
         return self._home
@@ -223,6 +250,8 @@ class Function(Generic[P, R]):
         return found
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        from squall.sdk import serialization
+
         shares_main = self._home is not None and self._home.is_main and bool(self._home.file)
         return serialization.dump_arguments(self.name, args, kwargs, by_value=not shares_main)
 
@@ -265,21 +294,33 @@ class _Local(Generic[P, R]):
     def __init__(self, raw_f: Callable[P, R]) -> None:
         self._raw_f = raw_f
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._raw_f(*args, **kwargs)
 
-    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         result: Any = self._raw_f(*args, **kwargs)
-        return await result if inspect.isawaitable(result) else result
+        return await result if hasattr(type(result), "__await__") else result
 
 
 def _in_container(name: str, is_generator: bool | None) -> Function[..., Any]:
     return Function(name, OfContainer(name), None, is_generator=is_generator)
 
 
+def _rows(name: str, iterables: tuple[Any, ...], mode: Mode) -> AsyncGenerator[tuple[Any, ...], None]:
+    from squall.sdk.feeding import rows_of
+
+    return rows_of(name, iterables, is_async=mode is ASYNCIO)
+
+
 async def _spread(rows: AsyncGenerator[tuple[Any, ...], None]) -> AsyncGenerator[tuple[Any, ...], None]:
     async for (row,) in rows:
         yield tuple(row)
+
+
+def _is_generator(raw_f: Callable[..., Any]) -> bool:
+    """Whether calling it gives a generator, plain or asynchronous."""
+    code = getattr(getattr(raw_f, "__wrapped__", raw_f), "__code__", None)
+    return code is not None and bool(code.co_flags & (_CO_GENERATOR | _CO_ASYNC_GENERATOR))
 
 
 def _name_of(raw_f: Callable[..., Any]) -> str:

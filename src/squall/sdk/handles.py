@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from squall.exception import ExecutionError, NotFoundError
 from squall.sdk import context
 from squall.sdk.modes import Access
-from squall.wire.control import AppInfo, AppRef, FunctionInfo, FunctionLookup
 
 if TYPE_CHECKING:
     from squall.sdk.modes import Mode
     from squall.sdk.ports import Port
+    from squall.wire.control import AppInfo, FunctionInfo
 
 
 class Resolved(NamedTuple):
@@ -25,8 +24,7 @@ class Resolved(NamedTuple):
     is_generator: bool | None
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(NamedTuple):
     """An app on the server, and its functions' ids by name."""
 
     app_id: str
@@ -44,11 +42,11 @@ class OfApp(Handle):
     """A function by its name in an app of this program, or in the app whose container this is."""
 
     def __init__(self, app: Any, name: str) -> None:
-        self._app = app
+        self.app = app
         self._name = name
 
     async def resolve(self, mode: Mode) -> Resolved:
-        running: Running | None = self._app.running
+        running: Running | None = self.app.running
         if running is not None:
             found = running.functions.get(self._name)
             if found is None:
@@ -58,7 +56,7 @@ class OfApp(Handle):
             return Resolved(await mode.port(running.access), running.access, found, None)
         if context.is_local():
             raise ExecutionError(
-                f"{self._name} is not on the server: its app {self._app.name or ''} must run".rstrip()
+                f"{self._name} is not on the server: its app {self.app.name or ''} must run".rstrip()
                 + " (`squall run`, `with app.run():`), or call a deployed one by Function.from_name()"
             )
         return await OfContainer(self._name).resolve(mode)
@@ -75,6 +73,8 @@ class OfContainer(Handle):
     async def resolve(self, mode: Mode) -> Resolved:
         port = await mode.port(Access())
         if OfContainer._functions is None:
+            from squall.wire.control import AppRef
+
             # The server knows the app by the container's identity.
             info: AppInfo = await port.request("app.get", AppRef(""))
             OfContainer._functions = info.functions
@@ -98,6 +98,8 @@ class Deployed(Handle):
     async def resolve(self, mode: Mode) -> Resolved:
         port = await mode.port(self._access)
         if self._info is None:
+            from squall.wire.control import FunctionLookup
+
             self._info = await port.request("function.lookup", FunctionLookup(self._app, self._name))
         return Resolved(port, self._access, self._info.id, self._info.is_generator)
 

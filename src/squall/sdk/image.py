@@ -6,12 +6,11 @@ import os
 import posixpath
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec
 
 from squall.exception import InvalidError
-from squall.sdk import checks, context, patterns, recipes, trees, unavailable
+from squall.sdk import checks, context, patterns, recipes, unavailable
 from squall.sdk.patterns import NON_PYTHON_FILES
 from squall.sdk.recipes import Mounted, Plan, PythonSource
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from squall.sdk.patterns import Ignore
     from squall.sdk.trees import Tree
-    from squall.wire.values import Recipe
 
 P = ParamSpec("P")
 
@@ -49,22 +47,35 @@ _NOT_HIDDEN = frozenset(
 )
 
 
-@dataclass(frozen=True, repr=False)
+class _Declared(NamedTuple):
+    """What an image is made of. `closed`: something of local files comes last that is no build step."""
+
+    base: str = "debian_slim"
+    python: str = ""
+    plans: tuple[Plan, ...] = ()
+    force: bool = False
+    files: tuple[tuple[str, str], ...] = ()
+    mounted: tuple[Mounted, ...] = ()
+    python_source: tuple[PythonSource, ...] = ()
+    closed: bool = False
+
+
 class Image:
     """A recipe. Each method gives a new image with one step more.
 
     `image = squall.Image.debian_slim().pip_install("numpy").apt_install("ffmpeg")`
     """
 
-    _base: str = "debian_slim"
-    _python: str = ""
-    _plans: tuple[Plan, ...] = ()
-    _force: bool = False
-    _files: tuple[tuple[str, str], ...] = ()
-    _mounted: tuple[Mounted, ...] = ()
-    _python_source: tuple[PythonSource, ...] = ()
-    #: Something of local files comes last that is no build step.
-    _closed: bool = False
+    _declared: _Declared
+
+    def __init__(self) -> None:
+        raise InvalidError("an image begins with a system: squall.Image.debian_slim()")
+
+    @classmethod
+    def _of(cls, declared: _Declared) -> Image:
+        image = cls.__new__(cls)
+        image._declared = declared
+        return image
 
     @staticmethod
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:
@@ -77,7 +88,7 @@ class Image:
             raise InvalidError(
                 f"python_version={version!r} is not possible: give one of {', '.join(PYTHONS)}"
             )
-        return Image("debian_slim", version, _force=checks.flag("force_build", force_build))
+        return Image._of(_Declared("debian_slim", version, force=checks.flag("force_build", force_build)))
 
     def pip_install(
         self,
@@ -194,7 +205,7 @@ class Image:
         if remote_path.endswith("/"):
             target = posixpath.join(target, os.path.basename(local))
         if not copy:
-            return replace(self, _files=(*self._files, (local, target)), _closed=True)
+            return self._with(files=(*self._declared.files, (local, target)), closed=True)
         return self._step(_files_plan("/", partial(_file_trees, ((local, target),))))
 
     def add_local_dir(
@@ -205,12 +216,18 @@ class Image:
         """
         local = os.path.abspath(os.path.expanduser(local_path))
         target = _absolute("add_local_dir", remote_path)
-        read = partial(trees.directory_tree, local, patterns.matcher(ignore))
+        matches = patterns.matcher(ignore)
+
+        def read() -> Tree:
+            from squall.sdk.trees import directory_tree
+
+            return directory_tree(local, matches)
+
         if copy:
             return self._step(_files_plan(target, read))
         if target in _NOT_HIDDEN:
             raise InvalidError(f"add_local_dir: a folder at {target} would hide what is there: use copy=True")
-        return replace(self, _mounted=(*self._mounted, Mounted(target, read)), _closed=True)
+        return self._with(mounted=(*self._declared.mounted, Mounted(target, read)), closed=True)
 
     def add_local_python_source(
         self, *modules: str, copy: bool = False, ignore: Ignore = NON_PYTHON_FILES
@@ -218,12 +235,12 @@ class Image:
         """Local modules and packages, by name, so that containers can import them."""
         source = PythonSource(tuple(checks.flattened("add_local_python_source", modules)), ignore)
         patterns.matcher(ignore)
-        sources = (*self._python_source, source)
+        sources = (*self._declared.python_source, source)
         if not copy:
-            return replace(self, _python_source=sources, _closed=True)
+            return self._with(python_source=sources, closed=True)
         image = self._step(_files_plan(COPIED_SOURCE, partial(_source_tree, source)))
         image = image._step(Plan("env", {"vars": {"PYTHONPATH": COPIED_SOURCE}}))
-        return replace(image, _python_source=sources)
+        return image._with(python_source=sources)
 
     def pipe(self, func: Callable[Concatenate[Image, P], Image], *args: P.args, **kwargs: P.kwargs) -> Image:
         """`func(image, *args, **kwargs)`: for steps that several images share."""
@@ -245,40 +262,50 @@ class Image:
 
     def resolve(self) -> recipes.Resolved:
         """The recipe and all files. Raises InvalidError."""
-        plans = self._plans
-        if self._files:
-            plans = (*plans, _files_plan("/", partial(_file_trees, self._files)))
-        return recipes.resolve(self._base, self._python, plans, self._mounted)
+        declared = self._declared
+        plans = declared.plans
+        if declared.files:
+            plans = (*plans, _files_plan("/", partial(_file_trees, declared.files)))
+        return recipes.resolve(declared.base, declared.python, plans, declared.mounted)
 
     @property
     def python_source(self) -> tuple[PythonSource, ...]:
-        return self._python_source
+        return self._declared.python_source
 
     def _is_here(self) -> bool:
         """Whether this process runs in a container of this image; if that cannot be told, any container."""
         if context.is_local():
             return False
-        recipe = self._recipe()
-        if recipe is None:
+        declared = self._declared
+        recipe = recipes.recipe_without_files(declared.base, declared.python, declared.plans)
+        if recipe is None or declared.files:
             return True
         from squall.wire.hashing import recipe_id
 
-        return recipe_id(recipe) == os.environ.get("SQUALL_IMAGE_ID", recipe_id(recipe))
-
-    def _recipe(self) -> Recipe | None:
-        return None if self._files else recipes.recipe_without_files(self._base, self._python, self._plans)
+        here = os.environ.get("SQUALL_IMAGE_ID")
+        return here is None or here == recipe_id(recipe)
 
     def _step(self, plan: Plan, force_build: bool = False) -> Image:
-        if self._closed:
+        if self._declared.closed:
             raise InvalidError(
                 "an image cannot have a step after add_local_*: move add_local_* to its end, or use copy=True"
             )
         # All that stands on a step that is built anew is built anew.
-        force = self._force or checks.flag("force_build", force_build)
-        return replace(self, _plans=(*self._plans, replace(plan, force=force)), _force=force)
+        force = self._declared.force or checks.flag("force_build", force_build)
+        return self._with(plans=(*self._declared.plans, plan._replace(force=force)), force=force)
+
+    def _with(self, **changes: Any) -> Image:
+        return Image._of(self._declared._replace(**changes))
 
     def __repr__(self) -> str:
-        return f"<Image {' + '.join([self._base, *(plan.kind for plan in self._plans)])}>"
+        return f"<Image {' + '.join([self._declared.base, *(p.kind for p in self._declared.plans)])}>"
+
+
+def checked_image(value: object) -> Image | None:
+    """What `image=` was given. Raises InvalidError."""
+    if value is None or isinstance(value, Image):
+        return value
+    raise InvalidError(f"image={checks.short(value)} is not possible: give a squall.Image")
 
 
 def _pip_args(
@@ -308,6 +335,8 @@ def _files_plan(target: str, read: Callable[[], Tree]) -> Plan:
 
 
 def _file_trees(files: Sequence[tuple[str, str]]) -> Tree:
+    from squall.sdk import trees
+
     whole = trees.Tree()
     for local, target in files:
         whole.files.update(trees.file_tree(local, target).files)

@@ -9,20 +9,20 @@ from __future__ import annotations
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from squall.client.api import AsyncClient, Client
 from squall.exception import InvalidError
-from squall.sdk.ports import AsyncioPort, BlockingPort, Port
 
+# What the client is made of loads with the first call: this module loads in every container.
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator
 
+    from squall.client.api import AsyncClient, Client
+    from squall.sdk.ports import Port
 
-@dataclass(frozen=True)
-class Access:
+
+class Access(NamedTuple):
     """Which server a thing is on: a client of the user's own, or the default one of an environment."""
 
     client: Client | AsyncClient | None = None
@@ -37,6 +37,9 @@ class Mode(ABC):
 
 class _Blocking(Mode):
     async def port(self, access: Access) -> Port[Any]:
+        from squall.client.api import AsyncClient
+        from squall.sdk.ports import BlockingPort
+
         if isinstance(access.client, AsyncClient):
             raise InvalidError(
                 "client= is an asyncio client: call the method's .aio, or give a blocking client"
@@ -46,6 +49,9 @@ class _Blocking(Mode):
 
 class _Asyncio(Mode):
     async def port(self, access: Access) -> Port[Any]:
+        from squall.client.api import Client
+        from squall.sdk.ports import AsyncioPort
+
         if isinstance(access.client, Client):
             raise InvalidError(
                 "client= is a blocking client: call the method without .aio, or give an asyncio client"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
-
-from squall.client.api import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from squall.client.api import Watch
     from squall.sdk.ports import Port
     from squall.wire.messages import BuildLog, Logs, Notice
     from squall.wire.values import LogItem
@@ -41,17 +41,28 @@ class Lines:
 class Printer:
     """Writes to stdout what containers wrote there, and all else to stderr. Any thread may call it.
 
-    `quiet` leaves out what the platform tells: builds, reasons to wait.
+    `quiet` leaves out what the platform tells: builds, reasons to wait. `timestamps` puts the time of day
+    before each line.
     """
 
-    def __init__(self, *, quiet: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        timestamps: bool = False,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+    ) -> None:
         self._quiet = quiet
+        self._timestamps = timestamps
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._lines = Lines()
         self._lock = threading.Lock()
 
     def watch(self) -> Watch:
+        from squall.client.api import Watch
+
         return Watch(self.logs, self.build_log, self.notice, self.reconnected)
 
     def logs(self, logs: Logs) -> None:
@@ -79,7 +90,11 @@ class Printer:
 
     def tell(self, text: str) -> None:
         if not self._quiet:
-            self._write(self._err, f"squall: {text}")
+            self.show(f"squall: {text}")
+
+    def show(self, text: str) -> None:
+        """What was asked for goes out, quiet or not."""
+        self._write(self._err, text)
 
     def end(self) -> None:
         """Print what waits for the end of its line."""
@@ -90,9 +105,10 @@ class Printer:
         return self._out if stream[1] == 1 else self._err, f"{stream[0]} | {line}"
 
     def _write(self, file: TextIO, line: str) -> None:
+        stamp = time.strftime("%H:%M:%S ") if self._timestamps else ""
         with self._lock:
             try:
-                file.write(line + "\n")
+                file.write(f"{stamp}{line}\n")
                 file.flush()
             except (OSError, ValueError):
                 pass  # a pipe that nobody reads any more must not end the program that prints
@@ -104,10 +120,10 @@ def label(item: LogItem) -> str:
 
 
 @contextmanager
-def enable_output(*, quiet: bool = False) -> Iterator[Printer]:
+def enable_output(*, quiet: bool = False, timestamps: bool = False) -> Iterator[Printer]:
     """Print logs, builds and notices of the apps that start in the block."""
     global active  # noqa: PLW0603 - one terminal, one printer
-    before, active = active, Printer(quiet=quiet)
+    before, active = active, Printer(quiet=quiet, timestamps=timestamps)
     try:
         yield active
     finally:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squall.exception import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     #: What `ignore=` takes.
     Ignore = Sequence[str] | Callable[[Path], bool]
@@ -30,7 +30,8 @@ class FilePatternMatcher:
     def from_file(cls, file_path: str | Path) -> FilePatternMatcher:
         """The patterns of a file, one a line. Raises InvalidError if it cannot be read."""
         try:
-            return cls(*Path(file_path).read_text("utf-8").splitlines())
+            with open(file_path, encoding="utf-8") as file:
+                return cls(*file.read().splitlines())
         except OSError as error:
             raise InvalidError(f"cannot read the patterns in {file_path}: {error.strerror}") from None
 

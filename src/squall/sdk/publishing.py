@@ -14,7 +14,6 @@ from squall.wire.values import FunctionSpec, MountRef, Payload
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from squall.sdk.declaration import Declaration
     from squall.sdk.function import Function
     from squall.sdk.ports import Port
     from squall.sdk.recipes import PythonSource, Resolved
@@ -30,13 +29,13 @@ class Publisher:
     ) -> None:
         self._include_source = include_source
         default = image or Image.debian_slim()
-        self._images = {f.name: _declaration(f).image or default for f in functions}
+        self._images = {f.name: f.declaration.image or default for f in functions}
         self._resolved: dict[int, Resolved] = {id(i): i.resolve() for i in self._images.values()}
         self._functions = functions
         self._serialized = {
             f.name: serialization.dump_function(f.get_raw_f(), f.name)
             for f in functions
-            if _declaration(f).serialized
+            if f.declaration.serialized
         }
         self._sources = self._collect_sources()
         self._sent: dict[str, str] = {}
@@ -67,7 +66,7 @@ class Publisher:
         return sources
 
     def _includes_source(self, function: Function[..., Any]) -> bool:
-        own = _declaration(function).include_source
+        own = function.declaration.include_source
         return self._include_source if own is None else own
 
     async def _ensure_images(self, port: Port[Any]) -> dict[str, Recipe]:
@@ -84,7 +83,7 @@ class Publisher:
         return recipes
 
     async def _spec(self, port: Port[Any], function: Function[..., Any]) -> FunctionSpec:
-        declared = _declaration(function)
+        declared = function.declaration
         resolved = self._resolved[id(self._images[function.name])]
         mounts = [(TARGET, self._sources[function.name]), *resolved.mounts]
         return FunctionSpec(
@@ -112,8 +111,3 @@ class Publisher:
         if tree.id not in self._sent:
             self._sent[tree.id] = await trees.put(port, tree)
         return tree.id
-
-
-def _declaration(function: Function[..., Any]) -> Declaration:
-    assert function.declaration is not None
-    return function.declaration

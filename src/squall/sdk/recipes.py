@@ -5,46 +5,40 @@ An image is declared inside containers too, where the files are not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from squall.wire.values import Recipe, Step
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from squall.sdk.patterns import Ignore
     from squall.sdk.trees import Tree
+    from squall.wire.values import Recipe
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """A step to be. `late` reads local files: arguments that they decide, and a tree that the step copies."""
 
     kind: str
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = {}
     force: bool = False
     late: Callable[[], tuple[Mapping[str, Any], Tree | None]] | None = None
 
 
-@dataclass(frozen=True)
-class Mounted:
+class Mounted(NamedTuple):
     """A local folder that containers see at `target`, without being part of the image."""
 
     target: str
     read: Callable[[], Tree]
 
 
-@dataclass(frozen=True)
-class PythonSource:
+class PythonSource(NamedTuple):
     """Local modules that containers can import."""
 
     modules: tuple[str, ...]
     ignore: Ignore
 
 
-@dataclass
-class Resolved:
+class Resolved(NamedTuple):
     """A recipe, and the files that it and the containers need."""
 
     recipe: Recipe
@@ -54,6 +48,8 @@ class Resolved:
 
 def resolve(base: str, python: str, plans: tuple[Plan, ...], mounted: tuple[Mounted, ...]) -> Resolved:
     """Reads all local files. Raises InvalidError for one that is not there."""
+    from squall.wire.values import Recipe, Step
+
     steps, trees = [], []
     for plan in plans:
         late, tree = plan.late() if plan.late else ({}, None)
@@ -65,6 +61,8 @@ def resolve(base: str, python: str, plans: tuple[Plan, ...], mounted: tuple[Moun
 
 def recipe_without_files(base: str, python: str, plans: tuple[Plan, ...]) -> Recipe | None:
     """The recipe, if no local file has a say in it."""
+    from squall.wire.values import Recipe, Step
+
     if any(plan.late for plan in plans):
         return None
     return Recipe(base, python, [Step(plan.kind, dict(plan.args)) for plan in plans])

@@ -66,8 +66,11 @@ class Unavailable(UnimplementedError, AttributeError):
     """Also an AttributeError: `hasattr` says no instead of failing."""
 
 
-def parameter(where: str, name: str) -> UnimplementedError:
-    return UnimplementedError(f"{where}: {name}= is not in this version of Squall: {PARAMETERS[name]}")
+def refuse(where: str, given: Mapping[str, object]) -> None:
+    """Raises UnimplementedError for a value that would have no effect."""
+    for name, value in given.items():
+        if name in PARAMETERS and value is not None and value is not False and value not in ((), [], {}):
+            raise UnimplementedError(f"{where}: {name}= is not in this version of Squall: {PARAMETERS[name]}")
 
 
 def missing(where: str, name: str, instead: str) -> Unavailable:

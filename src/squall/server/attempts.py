@@ -1,7 +1,7 @@
 """Numbers of dispatched attempts of durable inputs, on their way to disk.
 
-Dispatch does not wait for it: an attempt whose number was not written when the server died is announced by its
-node, and the first output of an input stays whatever its number.
+Dispatch does not wait for it: an attempt whose number was not written when the server died is announced by
+its node, and the first output of an input stays whatever its number.
 """
 
 from __future__ import annotations

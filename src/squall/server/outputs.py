@@ -182,6 +182,7 @@ class OutputRouter:
             if final.node is not None:
                 final.node.acknowledge(final.entry.id, final.output.attempt)
             self._settle(final.entry, final.output)
+        self._dispatcher.flush()
 
     # ------------------------------------------------------------------------------------------ generators
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class HoldingPen:
-    """Open from the start until `release`: the scheduler hears of held inputs then, or when a node has one."""
+    """Open from the start until `release`: the scheduler hears of inputs then, or when a node has one."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher

@@ -1,4 +1,4 @@
-"""What an image step is, and the bench that it works on. A step holds a tenant's arguments, already checked."""
+"""What an image step is, and the bench that it works on. A step holds a tenant's arguments, checked."""
 
 from __future__ import annotations
 

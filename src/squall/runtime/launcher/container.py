@@ -126,7 +126,7 @@ class Container:
         if self.init >= 0:
             processes.send_signal(self.init, signal.SIGKILL)
             processes.wait_ended(self.init, KILL_TIMEOUT_S)
-            self.read_control()
+        self.read_control()
         status = self._exit_status()
         self._release()
         return status

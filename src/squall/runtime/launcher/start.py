@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -49,7 +48,6 @@ def start_launcher(
         text=True,
         cwd="/",
         start_new_session=True,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert process.stdout is not None
     line = process.stdout.readline().strip()

@@ -109,18 +109,18 @@ def _make_skeleton(request: Message, descriptors: list[int], program_filter: byt
     control, root, *rest = descriptors
     network = None if plan.network else rest.pop(0)
     cgroup = rest.pop(0) if request["cgroup"] else None
-    pid, placed = _clone(SKELETON_NAMESPACES | (processes.NEWNET if plan.network else 0), cgroup)
+    pid, pidfd, placed = _clone(SKELETON_NAMESPACES | (processes.NEWNET if plan.network else 0), cgroup)
     if pid == 0:
         init.run(plan, init.Parts(control, root, network, rest), program_filter)
-    return processes.pidfd_open(pid), placed
+    return pidfd, placed
 
 
-def _clone(flags: int, cgroup: int | None) -> tuple[int, bool]:
-    """Clone, into a control group where the kernel does that: the pid, and whether it is there."""
+def _clone(flags: int, cgroup: int | None) -> tuple[int, int, bool]:
+    """Clone, into a control group where the kernel does that: the pid, a pidfd, and whether it is there."""
     if cgroup is not None:
         with suppress(OSError):
-            return processes.clone_into(flags, cgroup), True
-    return processes.clone(flags), False
+            return *processes.clone_into(flags, cgroup), True
+    return *processes.clone_watched(flags), False
 
 
 def _make_network(own_network: int) -> int:

@@ -28,6 +28,7 @@ NEWPID = 0x2000_0000
 NEWNET = 0x4000_0000
 #: The new process becomes a sibling of its maker, so that the maker may end.
 CLONE_PARENT = 0x0000_8000
+_CLONE_PIDFD = 0x1000
 _CLONE_INTO_CGROUP = 0x2_0000_0000
 
 _SIOCSIFFLAGS = 0x8914
@@ -48,13 +49,25 @@ def clone(flags: int) -> int:
     return syscall(number, flags | signal.SIGCHLD, 0, 0, 0, 0, what=f"clone({flags:#x})")
 
 
-def clone_into(flags: int, cgroup: int) -> int:
-    """`clone`, with the child born in the version 2 control group whose directory the descriptor is."""
+def clone_watched(flags: int) -> tuple[int, int]:
+    """`clone`: the pid and a pidfd, valid even if the child has ended. In the child, the pidfd is -1."""
+    pidfd = ctypes.c_int(-1)
+    number = syscalls.old_number("clone")
+    all_flags = flags | _CLONE_PIDFD | signal.SIGCHLD
+    pid = syscall(number, all_flags, 0, ctypes.byref(pidfd), 0, 0, what=f"clone({flags:#x})")
+    return pid, pidfd.value
+
+
+def clone_into(flags: int, cgroup: int) -> tuple[int, int]:
+    """`clone_watched`, with the child born in the version 2 control group whose directory is given."""
+    pidfd = ctypes.c_int(-1)
     # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
     # set_tid_size, cgroup.
-    fields = (flags | _CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup)
+    all_flags = flags | _CLONE_PIDFD | _CLONE_INTO_CGROUP
+    fields = (all_flags, ctypes.addressof(pidfd), 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup)
     arguments = ctypes.create_string_buffer(struct.pack("<11Q", *fields), 88)
-    return syscall(syscalls.CLONE3, arguments, 88, what=f"clone3({flags:#x})")
+    pid = syscall(syscalls.CLONE3, arguments, 88, what=f"clone3({flags:#x})")
+    return pid, pidfd.value
 
 
 def send_signal(pidfd: int, number: int) -> None:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @handles("status")
 async def status(services: Services, session: Session, _body: Empty) -> Status:
-    apps = set(services.catalog.visible(session))
+    """For the machine's own users of all workspaces: by it the daemon knows whether it is needed."""
+    catalog = services.catalog
+    apps = set(catalog.apps.values() if session.admin else catalog.visible(session))
     waiting = sum(
-        services.scheduler.waiting(f.id)
-        for f in services.catalog.functions.values()
-        if f.app in apps and f.registered
+        services.scheduler.waiting(f.id) for f in catalog.functions.values() if f.app in apps and f.registered
     )
     return Status(
         __version__,
@@ -32,6 +32,7 @@ async def status(services: Services, session: Session, _body: Empty) -> Status:
         len(apps),
         sum(1 for c in services.nodes.containers.values() if c.function.app in apps),
         waiting,
+        sum(not other.container for other in services.sessions.sessions.values()),
     )
 
 

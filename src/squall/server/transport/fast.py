@@ -32,6 +32,11 @@ _silent = logging.Logger("squall.server.picows", logging.CRITICAL + 1)  # noqa: 
 log = logging.getLogger("squall.server.transport")
 
 _READ_BUFFER = 16 << 10
+#: `send` copies frames up to this size. Of larger ones it gives uvloop a view of the frame's head, in a buffer
+#: that the next frame overwrites before this one has left; so these are sent from a buffer of their own, with
+#: room for the head in front.
+_COPIED = 8192
+_HEAD = 14
 
 
 def fits() -> bool:
@@ -170,7 +175,12 @@ class _Listener(WSListener, Wire):
         return self._transport
 
     def write(self, frame: bytes) -> None:
-        self._ws.send(WSMsgType.BINARY, frame)
+        if len(frame) <= _COPIED:
+            self._ws.send(WSMsgType.BINARY, frame)
+            return
+        buffer = bytearray(_HEAD)
+        buffer += frame
+        self._ws.send_reuse_external_bytearray(WSMsgType.BINARY, buffer, _HEAD)
 
     def pending(self) -> int:
         return self._ws.underlying_transport.get_write_buffer_size()

@@ -1,0 +1,72 @@
+"""Errors of the user's code, told with the user's frames and without ours."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+import squall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OURS = os.path.dirname(os.path.abspath(squall.__file__)) + os.sep
+_MACHINERY = ("<frozen ", os.path.dirname(os.path.abspath(click.__file__)) + os.sep)
+_MACHINERY_FILES = tuple(
+    os.path.join(*parts)
+    for parts in (
+        ("importlib", "__init__.py"),
+        ("asyncio", "runners.py"),
+        ("asyncio", "base_events.py"),
+        ("concurrent", "futures", "_base.py"),
+    )
+)
+
+
+def trimmed(error: BaseException) -> str:
+    """The traceback as Python shows it, without frames of Squall's, of imports and event loops.
+
+    With SQUALL_TRACEBACK=1 (`squall --full-traceback`), all of it.
+    """
+    told = traceback.TracebackException.from_exception(error)
+    if os.environ.get("SQUALL_TRACEBACK") != "1":
+        for part in _chain(told):
+            kept = [frame for frame in part.stack if not _is_machinery(frame.filename)]
+            part.stack = traceback.StackSummary.from_list(kept)
+    return "".join(told.format())
+
+
+def importing_failed(name: str, error: BaseException) -> click.exceptions.Exit:
+    """Tell why a user's module cannot be imported: its own traceback, then one line."""
+    click.echo(trimmed(error), err=True, nl=False)
+    what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
+    hint = _hint(error)
+    click.echo(f"squall: {name} cannot be imported: {what}{hint}", err=True)
+    return click.exceptions.Exit(1)
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        top = error.name.partition(".")[0]
+        return (
+            f" (if only the image has {top}, import it inside the function or below "
+            "`with image.imports():`; else install it here)"
+        )
+    return ""
+
+
+def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    waiting: list[traceback.TracebackException | None] = [told]
+    while waiting:
+        part = waiting.pop()
+        if part is None:
+            continue
+        yield part
+        waiting += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or [])]
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith((_OURS, *_MACHINERY)) or filename.endswith(_MACHINERY_FILES)

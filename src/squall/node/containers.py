@@ -1,0 +1,312 @@
+"""One container from the server's order to its end: image, source, process, runner, last word."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from squall.build.base import BuildError
+from squall.node import ends, payloads, specs
+from squall.node.conversation import Conversation, Owner
+from squall.node.door import Door
+from squall.node.ends import End
+from squall.node.journal import Journal
+from squall.node.nested import NestedClients
+from squall.node.records import Record
+from squall.node.transfers import TransferError
+from squall.runtime.driver import DriverError
+from squall.runtime.process import ProcessRuntime
+from squall.runtime.spec import ExitStatus, Usage
+from squall.wire.messages import AnnouncedContainer, ContainerState, RunningInput
+from squall.wire.values import ContainerUsage, Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+    from pathlib import Path
+
+    from squall.build.base import BuiltImage
+    from squall.node.services import Services
+    from squall.runtime.driver import Started
+    from squall.runtime.spec import ContainerSpec
+    from squall.wire.messages import NodeInput
+    from squall.wire.values import Manifest
+
+log = logging.getLogger("squall.node")
+
+
+class Container(Owner):
+    """`run` is its whole life; everything else may be called at any time during it."""
+
+    def __init__(self, services: Services, record: Record) -> None:
+        self.id = record.start.container
+        self.usage = Usage()
+        self._services = services
+        self._record = record
+        self._start = record.start
+        function = self._start.function
+        self._talk = Conversation(services, self.id, self._start.workspace, function.timeout, self)
+        self._nested = NestedClients(self.id, services.link.send)
+        self._door: Door | None = None
+        self._process: Started | None = None
+        self._order: End | None = None
+        self._error = Payload()
+        self._returned: list[tuple[str, int]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._starting: asyncio.Task[None] | None = None
+        self._killed = False
+
+    @property
+    def function_id(self) -> str:
+        return self._start.function_id
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a process."""
+        return self._process is not None
+
+    def announced(self) -> AnnouncedContainer:
+        running = self._talk.inputs.running
+        inputs = [
+            RunningInput(*a.key, started=a is running and not a.dropped) for a in self._talk.inputs.all()
+        ]
+        inputs += self._services.reports.pending(self.id)
+        return AnnouncedContainer(self.id, self.function_id, self._talk.ready, inputs)
+
+    # -- orders
+
+    def assign(self, items: list[NodeInput]) -> None:
+        self._talk.assign(items)
+
+    def credit(self, input_id: str, upto: int) -> None:
+        self._talk.credit(input_id, upto)
+
+    def revoke(self, keys: list[tuple[str, int]], *, terminate: bool) -> None:
+        for input_id, attempt in keys:
+            self._talk.revoke((input_id, attempt))
+        if terminate:
+            self.must_end(End("stopped", "the call was cancelled together with its containers"))
+
+    def stop(self, *, drain: bool, grace: float) -> None:
+        """End at once, or when the running input is done, or after `grace` seconds."""
+        if not drain or not self._talk.ready:
+            self.must_end(ends.STOPPED)
+            return
+        self._returned += self._talk.drain()
+        self._later(grace, ends.STOPPED)
+
+    def abandon(self) -> None:
+        """The lease is lost: nobody waits for anything of it."""
+        self.must_end(End("lost", "the node lost touch with the server"))
+
+    def nested(self) -> NestedClients:
+        return self._nested
+
+    def congested(self, *, full: bool) -> None:
+        """The server takes no more for now."""
+        if full:
+            self._talk.pause("server")
+            self._nested.pause()
+        else:
+            self._talk.resume("server")
+            self._nested.resume()
+
+    def disconnected(self) -> None:
+        """Clients inside open new connections when the server is back."""
+        self._nested.close()
+
+    def reconnected(self) -> None:
+        self._talk.resend_yields()
+
+    # -- what the runner says (conversation.Owner)
+
+    def is_ready(self) -> None:
+        self._cancel_timers()
+        self._services.reports.state(ContainerState(self.id, "ready"))
+
+    def has_failed(self, message: str, error: Payload) -> None:
+        self._error = error
+        self.must_end(End("import", message))
+
+    def must_end(self, end: End) -> None:
+        if self._order is None:
+            self._order = end
+        if self._starting is not None:
+            self._starting.cancel()
+        elif self._process is not None and not self._killed:
+            self._killed = True
+            self._spawn(self._services.runtime.kill(self.id))
+
+    def is_idle(self) -> None:
+        if self._order is None:
+            self._order = ends.STOPPED
+            self._talk.say_stop()
+            self._later(self._services.settings.stop_grace, ends.STOPPED)
+
+    # -- its life
+
+    async def run(self) -> None:
+        """Start it and see it through to its end. Never raises, except when cancelled."""
+        loop = asyncio.get_running_loop()
+        self._services.reports.state(ContainerState(self.id, "starting"))
+        starting = self._starting = loop.create_task(self._launch())
+        try:
+            await asyncio.wait([starting])
+        finally:
+            self._starting = None
+            if not starting.done():
+                starting.cancel()
+        end = self._failure_of(starting)
+        if end is not None:
+            await self._finish(ExitStatus(), end)
+        else:
+            await self._see_through()
+
+    async def adopt(self, process: Started) -> None:
+        """It runs already, since before this agent lived."""
+        self._process = process
+        self._talk.adopt(Journal(self._record.journal))
+        self._door = Door(self._record.sockets, self._talk.attach, self._nested.accept)
+        self._watch_output(process)
+        self._spawn(self._configure())
+        await self._see_through()
+
+    async def _configure(self) -> None:
+        """Once more, for a runner that may be at work already. Its sources are there, or it could not be."""
+        trees, serialized = await self._materials()
+        self._talk.configure(self._config(trees), serialized)
+
+    async def _launch(self) -> None:
+        function = self._start.function
+        start = self._start
+        image = await self._services.images.ensure(
+            function.image, start.recipe, start.workspace, start.manifests
+        )
+        trees, serialized = await self._materials()
+        self._record.save()
+        self._talk.keep(Journal(self._record.journal))
+        self._door = Door(self._record.sockets, self._talk.attach, self._nested.accept)
+        self._talk.configure(self._config(trees), serialized)
+        self._process = await self._services.runtime.start(self._spec(image, trees))
+        self._watch_output(self._process)
+        limit = function.startup_timeout or function.timeout
+        self._later(limit, End("startup_timeout", f"the container was not ready within {limit:g} seconds"))
+
+    async def _materials(self) -> tuple[dict[str, Path], bytes]:
+        """The trees of its sources, and its function if that travels serialized."""
+        trees = await self._services.sources.acquire(self._start.workspace, self._manifests())
+        payload = payloads.Payloads(self._services.transfers, self._start.workspace)
+        function = self._start.function.serialized
+        return trees, b"" if function is None else await payload.content(function)
+
+    def _failure_of(self, starting: asyncio.Task[None]) -> End | None:
+        """Why it could not be started, if it could not."""
+        if starting.cancelled():
+            return self._order or ends.STOPPED
+        error = starting.exception()
+        if error is None:
+            return None
+        if isinstance(error, BuildError):
+            return End("image", str(error))
+        if isinstance(error, (DriverError, TransferError, specs.SpecError, OSError)):
+            return End("exit", f"the container could not be started: {error}")
+        log.error("starting container %s failed", self.id, exc_info=error)
+        return End("killed", "the node failed to start the container: see its log")
+
+    async def _see_through(self) -> None:
+        if self._order is not None:  # it came while the process was being made
+            self.must_end(self._order)
+        status = await self._wait()
+        await self._finish(status, ends.described(status, self._order, self._memory_limit))
+
+    async def _wait(self) -> ExitStatus:
+        try:
+            return await self._services.runtime.wait(self.id)
+        except DriverError as error:
+            self._order = End("lost", f"the container's driver lost it: {error}")
+            return ExitStatus()
+
+    async def _finish(self, status: ExitStatus, end: End) -> None:
+        """All that it said, then its last word."""
+        was_ready = self._talk.ready
+        self._cancel_timers()
+        self._talk.take_rest()
+        self._services.logs.close(self.id)
+        running = self._talk.inputs.running
+        self._returned += [a.key for a in self._talk.inputs.unbegun()]
+        if running is not None and not running.dropped:
+            if running.verdict:
+                self._talk.end_running(self._talk.verdict(running))
+            elif end.reason in ends.FAULTS:
+                self._talk.end_running(ends.failed(end))
+        await self._talk.settle()
+        await self._clean_up()
+        state = ContainerState(
+            self.id,
+            "exited" if was_ready else "failed",
+            end.reason,
+            end.message,
+            self._error,
+            status.code,
+            status.signal,
+            self._returned,
+            self._usage(status),
+        )
+        self._services.reports.ended(state, self.function_id)
+
+    async def _clean_up(self) -> None:
+        self._talk.close()
+        self._nested.close()
+        if self._door is not None:
+            self._door.close()
+        self._services.sources.release(self._start.workspace, self._manifests())
+        await asyncio.to_thread(self._record.remove)
+
+    # -- bits
+
+    def _watch_output(self, process: Started) -> None:
+        self._services.logs.open(self.id, self._start.function.name, process.stdout, process.stderr)
+
+    def _manifests(self) -> dict[str, Manifest]:
+        names = {m.manifest for m in self._start.function.mounts}
+        return {name: self._start.manifests[name] for name in names}
+
+    def _config(self, trees: Mapping[str, Path]) -> dict[str, Any]:
+        return specs.config(self._start, None if self._has_mounts else trees)
+
+    def _spec(self, image: BuiltImage, trees: Mapping[str, Path]) -> ContainerSpec:
+        places = specs.Places(self._record.sockets, self._services.squall, trees)
+        if self._has_mounts:
+            return specs.isolated(self._start, image, places)
+        return specs.unisolated(self._start, image, places, self._record.home)
+
+    @property
+    def _has_mounts(self) -> bool:
+        return self._services.runtime.name != ProcessRuntime.name
+
+    @property
+    def _memory_limit(self) -> int | None:
+        return self._start.function.resources.memory_limit_mib
+
+    def _usage(self, status: ExitStatus) -> ContainerUsage:
+        final = status.usage if status.usage != Usage() else self.usage
+        return ContainerUsage(final.cpu_seconds, final.memory_bytes, final.memory_peak_bytes)
+
+    def _later(self, seconds: float, end: End) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, self.must_end, end))
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        async def quietly() -> None:
+            with suppress(DriverError):
+                await work
+
+        task = asyncio.get_running_loop().create_task(quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

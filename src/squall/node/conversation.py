@@ -1,0 +1,474 @@
+"""What is said between the agent and one runner: its configuration, inputs out, outputs and yields in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from squall.node import ends, outcomes, payloads
+from squall.node.channel import Channel, Payloads
+from squall.node.deliveries import Deliveries
+from squall.node.inputs import Attempt, Inputs, OutOfTurnError
+from squall.node.transfers import TransferError
+from squall.runner import protocol
+from squall.runner.protocol import BadFrame, Frame
+from squall.wire.messages import InputsStarted, NodeInput, NodeOutput, NodeYields
+from squall.wire.values import PAYLOAD_LIMIT, OutputItem, Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from squall.node.journal import Journal
+    from squall.node.services import Services
+    from squall.wire.values import Outcome
+
+#: An input that runs for so many seconds is worth telling the server that it has begun.
+_TELL_AFTER = 0.02
+#: Inputs that a runner may claim to hold when it comes back.
+_HELD = 1024
+
+
+class Owner(ABC):
+    """The container, as its conversation needs it."""
+
+    @abstractmethod
+    def is_ready(self) -> None:
+        """The user's function is loaded."""
+
+    @abstractmethod
+    def has_failed(self, message: str, error: Payload) -> None:
+        """The user's function cannot be loaded."""
+
+    @abstractmethod
+    def must_end(self, end: ends.End) -> None:
+        """The container is to be killed."""
+
+    @abstractmethod
+    def is_idle(self) -> None:
+        """The runner has nothing to do any more."""
+
+
+class Conversation(Payloads):
+    """Survives its connection: a runner, or this agent, may come back."""
+
+    def __init__(self, services: Services, container: str, workspace: str, timeout: float, owner: Owner) -> None:
+        self.inputs = Inputs()
+        self.ready = False
+        self._services = services
+        self._container = container
+        self._timeout = timeout
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._payloads = payloads.Payloads(services.transfers, workspace)
+        self._deliveries = Deliveries(self._payloads, self._set_busy)
+        self._config: tuple[dict[str, Any], bytes] | None = None
+        self._adopted = False
+        self._journal: Journal | None = None
+        self._greeted = False
+        self._channel: Channel | None = None
+        self._alarm: socket.socket | None = None
+        self._draining = False
+        self._fetched: dict[Attempt, int] = {}
+        self._fetching: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._kill_at: float | None = None
+        self._paused: set[str] = set()
+
+    # -- what the container says
+
+    def keep(self, journal: Journal) -> None:
+        """Where to note which inputs the runner has."""
+        self._journal = journal
+
+    def adopt(self, journal: Journal) -> None:
+        """The runner may be at work already, on what the agent's earlier life gave it."""
+        self._journal = journal
+        self._adopted = True
+        for noted in journal.noted():
+            call = noted.input.rpartition(":")[0]
+            item = NodeInput(noted.input, noted.attempt, Payload(), call, timeout=self._timeout)
+            self.inputs.adopt(noted.number, item, time.monotonic())
+        self._arm()
+
+    def configure(self, header: dict[str, Any], payload: bytes) -> None:
+        """What the runner is to be told, now if it waits for it."""
+        self._config = (header, payload)
+        if self._greeted:
+            self._send_config()
+
+    def attach(self, connection: socket.socket) -> None:
+        """Somebody who does not speak like a nested client has come in."""
+        if self._channel is not None and self._channel.is_open:
+            connection.close()
+            return
+        self._channel = Channel(self._loop, connection, self, PAYLOAD_LIMIT)
+        self._greeted = False
+        if self._paused:
+            self._channel.pause()
+
+    def assign(self, items: Iterable[NodeInput]) -> None:
+        for item in items:
+            outcomes.hop(item, "agent.received", time.monotonic())
+            self.inputs.add([item])
+        self._pump()
+
+    def credit(self, input_id: str, upto: int) -> None:
+        for attempt in self.inputs.all():
+            if attempt.input.input == input_id and upto > attempt.credit:
+                attempt.credit = upto
+                if self.inputs.get(attempt.number) is not None:
+                    self._send(protocol.encode(protocol.CREDIT, attempt.number, {"upto": upto}))
+
+    def revoke(self, key: tuple[str, int]) -> None:
+        """Cancel an attempt. Unknown ones have their outputs on the way."""
+        attempt = self.inputs.find(key)
+        if attempt is None or attempt.dropped:
+            return
+        if self.inputs.begun(attempt):
+            self._cancel(attempt, "cancelled")
+            return
+        if self.inputs.drop(attempt):
+            self._ring(attempt)
+        self._discard_fetched(attempt)
+        self._finished(attempt, ends.cancelled(), 0.0)
+
+    def drain(self) -> list[tuple[str, int]]:
+        """Take no more; what has not begun is given back. `is_idle` follows when the rest is done."""
+        self._draining = True
+        returned = []
+        for attempt in self.inputs.unbegun():
+            if self.inputs.drop(attempt):
+                self._ring(attempt)
+            self._discard_fetched(attempt)
+            returned.append(attempt.key)
+        if self.inputs.running is None:
+            self._loop.call_soon(self._owner.is_idle)
+        return returned
+
+    def say_stop(self) -> None:
+        self._send(protocol.encode(protocol.STOP))
+
+    def pause(self, why: str) -> None:
+        """Read nothing from the runner while there is a reason."""
+        self._paused.add(why)
+        if self._channel is not None:
+            self._channel.pause()
+
+    def resume(self, why: str) -> None:
+        self._paused.discard(why)
+        if not self._paused and self._channel is not None:
+            self._channel.resume()
+
+    def take_rest(self) -> None:
+        """The runner is dead: take in what it said before."""
+        if self._channel is not None:
+            self._channel.drain()
+
+    async def settle(self) -> None:
+        """Until all that it said is on its way to the server."""
+        await self._deliveries.settle()
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._fetching is not None:
+            self._fetching.cancel()
+        for attempt in list(self._fetched):
+            self._discard_fetched(attempt)
+        self._deliveries.close()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def resend_yields(self) -> None:
+        """After an announcement: the server skips those that it has."""
+        for attempt in self.inputs.sent:
+            if attempt.kept:
+                first = attempt.kept[0][0]
+                items = [payload for _, payload in attempt.kept]
+                self._services.link.send(NodeYields(self._container, *attempt.key, first, items))
+
+    # -- what the runner says (channel.Payloads)
+
+    def frame(self, frame: Frame, fd: int | None) -> None:
+        handler = _HANDLERS.get(frame.kind)
+        try:
+            if handler is None or self._greeted != (frame.kind != protocol.HELLO):
+                raise BadFrame(f"a frame of kind {frame.kind}")
+            if fd is not None and frame.kind not in _WITH_PAYLOAD:
+                raise BadFrame("a payload where none belongs")
+        except BadFrame:
+            if fd is not None:
+                os.close(fd)
+            raise
+        handler(self, frame, fd)
+
+    def broken(self, reason: str) -> None:
+        self._owner.must_end(ends.End("protocol", f"the container sent its agent what it may not: {reason}"))
+
+    def gone(self) -> None:
+        """Its end is told by the driver; or it comes back."""
+
+    def _hello(self, frame: Frame, _fd: int | None) -> None:
+        held = outcomes.held(frame.header, _HELD)
+        if self._adopted:
+            self._compare(held)
+        elif self.ready or held:
+            raise BadFrame("a second HELLO")
+        self._adopted = False
+        self._greeted = True
+        if self._config is not None:
+            self._send_config()
+
+    def _compare(self, held: list[tuple[int, str, int]]) -> None:
+        """What the dead agent had given it, and it had not read, or answered into the void: the server must
+        hear that this is lost."""
+        known = {(a.number, *a.key) for a in self.inputs.sent}
+        if not known.issuperset(held):
+            raise BadFrame("a HELLO that holds what nobody gave it")
+        lost = known.difference(held)
+        for number, _, _ in lost:
+            self.inputs.forget(number, time.monotonic())
+            self._note_end(number)
+        if lost:
+            self._services.link.renew()
+
+    def _send_config(self) -> None:
+        assert self._config is not None
+        header, payload = self._config
+        data, fd = payloads.given(payload)
+        if self._alarm is not None:
+            self._alarm.close()
+        self._alarm, theirs = socket.socketpair()
+        self._alarm.setblocking(False)  # noqa: FBT003
+        described = {**header, "alarm": True, **_attached(fd)}
+        descriptors = [theirs.detach(), *([] if fd is None else [fd])]
+        self._send(protocol.encode(protocol.CONFIG, 0, described, data), descriptors)
+
+    def _is_ready(self, _frame: Frame, _fd: int | None) -> None:
+        if self.ready:
+            raise BadFrame("READY twice")
+        self.ready = True
+        self._owner.is_ready()
+        self._pump()
+
+    def _has_failed(self, frame: Frame, fd: int | None) -> None:
+        error = payloads.taken(frame.payload, fd)
+        if isinstance(error, int):  # over 2 MiB of exception: the message has to do
+            os.close(error)
+            error = Payload()
+        self._owner.has_failed(outcomes.text(frame.header, "message") or "the function does not load", error)
+
+    def _output(self, frame: Frame, fd: int | None) -> None:
+        now = time.monotonic()
+        try:
+            attempt, seconds = self.inputs.finish(frame.input, now)
+        except OutOfTurnError as error:
+            if fd is not None:
+                os.close(fd)
+            raise BadFrame(str(error)) from None
+        self._kill_at = None
+        self._note_end(attempt.number)
+        if attempt.dropped or attempt.verdict:
+            if fd is not None:
+                os.close(fd)
+            if not attempt.dropped:
+                self._finished(attempt, self.verdict(attempt), seconds)
+        else:
+            self._answered(attempt, frame, fd, seconds)
+        self._pump()
+        if self._draining and self.inputs.running is None:
+            self._owner.is_idle()
+
+    def _answered(self, attempt: Attempt, frame: Frame, fd: int | None, seconds: float) -> None:
+        outcomes.hops(attempt.input, frame.header, time.monotonic())
+        self._services.logs.pull(self._container)
+        payload = payloads.taken(frame.payload, fd)
+
+        def deliver(stored: Payload | str) -> None:
+            self._finished(attempt, outcomes.of(frame.header, attempt.yields, stored), seconds)
+
+        self._deliveries.add(payload, deliver)
+
+    def _yield(self, frame: Frame, fd: int | None) -> None:
+        attempt = self.inputs.running
+        if attempt is None or attempt.number != frame.input or not attempt.may_yield(frame.header.get("n")):
+            if fd is not None:
+                os.close(fd)
+            raise BadFrame("a yield out of turn or beyond its credit")
+        attempt.yields += 1
+        yielding, first = attempt, attempt.yields - 1
+        self._services.logs.pull(self._container)
+
+        def deliver(stored: Payload | str) -> None:
+            if isinstance(stored, Payload):
+                yielding.keep(first, stored)
+                self._services.link.send(NodeYields(self._container, *yielding.key, first, [stored]))
+
+        self._deliveries.add(payloads.taken(frame.payload, fd), deliver)
+
+    # -- inputs on their way
+
+    def _pump(self) -> None:
+        """Give the runner what it may have."""
+        if not self.ready or self._draining or self._fetching is not None:
+            return
+        while self.inputs.waiting and len(self.inputs.sent) < self.inputs.window:
+            following = self.inputs.waiting[0]
+            if following.input.payload.blob and following not in self._fetched:
+                self._fetching = self._loop.create_task(self._fetch(following))
+                return
+            attempt = self.inputs.take(time.monotonic())
+            if attempt is not None:
+                self._give(attempt)
+        self._arm()
+
+    async def _fetch(self, attempt: Attempt) -> None:
+        try:
+            fd = await self._payloads.fetch(attempt.input.payload)
+        except (TransferError, OSError) as error:
+            if self.inputs.find(attempt.key) is attempt:
+                self.inputs.drop(attempt)
+                self._finished(attempt, outcomes.lost_argument(error), 0.0)
+        else:
+            if self.inputs.find(attempt.key) is attempt:
+                self._fetched[attempt] = fd
+            else:
+                os.close(fd)
+        self._fetching = None
+        self._pump()
+
+    def _give(self, attempt: Attempt) -> None:
+        item = attempt.input
+        fd = self._fetched.pop(attempt, None)
+        data = b""
+        if fd is None:
+            data, fd = payloads.given(item.payload.data)
+        header: dict[str, Any] = {"in": item.input, "a": item.attempt, "call": item.call}
+        if item.generator:
+            header["c"] = attempt.credit
+        if item.trace is not None:
+            header["t"] = True
+            outcomes.hop(item, "runner.sent", time.monotonic())
+        item.payload = Payload()  # the runner's now
+        if self._journal is not None:
+            self._journal.add(attempt.number, item.input, item.attempt)
+        frame = protocol.encode(protocol.INPUT, attempt.number, {**header, **_attached(fd)}, data)
+        self._send(frame, [] if fd is None else [fd])
+
+    def end_running(self, outcome: Outcome) -> None:
+        """The container is dead, and this is how the input ends that ran."""
+        running = self.inputs.running
+        if running is not None:
+            self.inputs.finish(running.number, time.monotonic())
+            self._finished(running, outcome, max(0.0, time.monotonic() - running.began))
+
+    def _finished(self, attempt: Attempt, outcome: Outcome, seconds: float) -> None:
+        item = attempt.input
+        index = int(item.input.rpartition(":")[2] or 0)
+        outcomes.hop(item, "agent.output", time.monotonic())
+        output = OutputItem(index, outcome, item.attempt, item.trace)
+        self._services.reports.output(self._container, NodeOutput(item.input, item.attempt, output, seconds))
+
+    def verdict(self, attempt: Attempt) -> Outcome:
+        """How an attempt ends that we have ended."""
+        return ends.timed_out(attempt.input.timeout) if attempt.verdict == "timeout" else ends.cancelled()
+
+    # -- time
+
+    def _cancel(self, attempt: Attempt, verdict: str) -> None:
+        """Interrupt the running input; should it not react, its container is killed."""
+        if attempt.verdict:
+            return
+        attempt.verdict = verdict
+        self._ring(attempt)
+        self._kill_at = time.monotonic() + self._services.settings.cancel_grace
+        self._arm(again=True)
+
+    def _ring(self, attempt: Attempt) -> None:
+        if self._alarm is not None:
+            try:
+                self._alarm.send(protocol.ALARM.pack(attempt.number))
+            except OSError:  # it does not listen: what does not end in time is killed
+                return
+
+    def _arm(self, *, again: bool = False) -> None:
+        """A timer for the running input, set lazily: quick inputs come and go under one that is set already."""
+        if self._timer is not None and not again:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        running = self.inputs.running
+        if running is None:
+            return
+        deadline = running.began + running.input.timeout
+        due = deadline if running.told else min(deadline, running.began + _TELL_AFTER)
+        if running.verdict:
+            due = self._kill_at or due
+        delay = max(due - time.monotonic(), 0.001)
+        self._timer = self._loop.call_later(delay, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        running = self.inputs.running
+        now = time.monotonic()
+        if running is None:
+            return
+        if not running.told and now >= running.began + _TELL_AFTER:
+            running.told = True
+            self._services.link.send(InputsStarted(self._container, [running.key]))
+        if running.verdict and self._kill_at is not None and now >= self._kill_at:
+            self._owner.must_end(ends.End("stopped", "an input did not end after it was cancelled"))
+            return
+        if not running.verdict and now >= running.began + running.input.timeout:
+            self._cancel(running, "timeout")
+        self._arm()
+
+    # -- bits
+
+    def _send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
+        if self._channel is not None:
+            self._channel.send(data, descriptors)
+        else:
+            for fd in descriptors:
+                os.close(fd)
+
+    def _note_end(self, number: int) -> None:
+        if self._journal is not None:
+            self._journal.remove(number)
+
+    def _set_busy(self, busy: bool) -> None:
+        """Large payloads are on their way: no more of them for now."""
+        if busy:
+            self.pause("deliveries")
+        else:
+            self.resume("deliveries")
+
+    def _discard_fetched(self, attempt: Attempt) -> None:
+        fd = self._fetched.pop(attempt, None)
+        if fd is not None:
+            os.close(fd)
+
+
+def _attached(fd: int | None) -> dict[str, Any]:
+    return {} if fd is None else {"fd": True, "size": os.fstat(fd).st_size}
+
+
+_WITH_PAYLOAD = frozenset({protocol.OUTPUT, protocol.YIELD, protocol.FAILED})
+_HANDLERS = {
+    protocol.HELLO: Conversation._hello,
+    protocol.READY: Conversation._is_ready,
+    protocol.FAILED: Conversation._has_failed,
+    protocol.OUTPUT: Conversation._output,
+    protocol.YIELD: Conversation._yield,
+}

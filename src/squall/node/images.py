@@ -1,0 +1,57 @@
+"""Images on this machine: what the server asks for, by way of a builder, with the log on its way to who waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from squall.build.base import BuildError
+from squall.node.files import building_for
+from squall.node.transfers import TransferError
+from squall.wire.messages import BuildImage, BuildLog, ImageDone
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from squall.build.base import Builder, BuiltImage
+    from squall.node.link import Link
+    from squall.wire.values import Manifest, Recipe
+
+#: Bytes that wait for the server at which build output is dropped: it may be endless.
+_FULL = 4 << 20
+
+
+class Images:
+    def __init__(self, builder: Builder, link: Link) -> None:
+        self._builder = builder
+        self._link = link
+
+    async def build(self, order: BuildImage) -> None:
+        """Answered by ImageDone."""
+        try:
+            await self.ensure(order.image, order.recipe, order.workspace, order.manifests)
+        except BuildError as error:
+            done = ImageDone(order.image, str(error), error.tail)
+        else:
+            done = ImageDone(order.image)
+        self._link.send(done)
+
+    async def ensure(
+        self, image: str, recipe: Recipe, workspace: str, manifests: Mapping[str, Manifest]
+    ) -> BuiltImage:
+        """Raises BuildError."""
+
+        def log(data: bytes, step: int, steps: int) -> None:
+            if self._link.buffered() < _FULL:
+                self._link.send(BuildLog(image, data, step, steps))
+
+        token = building_for.set(workspace)
+        try:
+            return await self._builder.ensure(recipe, manifests, log)
+        except (TransferError, OSError) as error:
+            raise BuildError(f"the image could not be built: {error}") from None
+        finally:
+            building_for.reset(token)
+
+    async def present(self) -> list[str]:
+        """Ids of images that are here whole."""
+        return await self._builder.images()

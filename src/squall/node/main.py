@@ -1,0 +1,139 @@
+"""The command `python -m squall.node`: reads its options, chooses driver and builder, runs the agent."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from squall.build.directories import DirectoryBuilder
+from squall.build.process import DirectHostRunner
+from squall.build.venv import VenvBuilder
+from squall.node import resources, squallcopy
+from squall.node.agent import Agent, Parts
+from squall.node.endpoint import Endpoint
+from squall.node.link import RefusedError
+from squall.node.sandbox import NodeSandbox
+from squall.node.settings import Settings
+from squall.runtime.driver import DriverError, Runtime
+from squall.runtime.namespaces import NamespacesRuntime
+from squall.runtime.process import ProcessRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from squall.build.base import Builder, Files
+
+log = logging.getLogger("squall.node")
+
+DRIVERS = (NamespacesRuntime.name, ProcessRuntime.name)
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    parser = argparse.ArgumentParser(prog="squall.node", description=__doc__)
+    parser.add_argument("--state", type=Path, required=True, help="the agent's directory")
+    parser.add_argument("--server", required=True, help="unix:PATH, ws://HOST:PORT or wss://HOST:PORT")
+    parser.add_argument("--launcher", type=Path, help="the launcher's socket (namespaces driver)")
+    parser.add_argument("--driver", choices=DRIVERS, default=NamespacesRuntime.name)
+    parser.add_argument("--token", default=os.environ.get("SQUALL_TOKEN", ""), help="else $SQUALL_TOKEN")
+    parser.add_argument("--gpus", default="", help="GPUs to declare: TYPE:COUNT, separated by commas")
+    parser.add_argument("--node-id", default="", help="else one that is made once and kept")
+    given = parser.parse_args(arguments)
+    try:
+        gpus = resources.parse_gpus(given.gpus)
+        Endpoint.parse(given.server)
+    except ValueError as error:
+        parser.error(str(error))
+    if given.driver == NamespacesRuntime.name and given.launcher is None:
+        parser.error("the namespaces driver needs --launcher PATH")
+    return Settings(
+        state=given.state.absolute(),
+        server=given.server,
+        node=given.node_id or node_id(given.state),
+        driver=given.driver,
+        launcher=given.launcher,
+        token=given.token,
+        gpus=gpus,
+    )
+
+
+def node_id(state: Path) -> str:
+    """Made at the first start, and kept: the server knows the node again by it."""
+    path = state / "node-id"
+    try:
+        return path.read_text("ascii").strip()
+    except FileNotFoundError:
+        state.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"no-{secrets.token_hex(8)}\n", "ascii")
+        return path.read_text("ascii").strip()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 after SIGTERM or SIGINT, 1 with one line on stderr when it cannot work."""
+    settings = parse(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=os.environ.get("SQUALL_LOGLEVEL", "INFO"))
+    try:
+        _run(settings)
+    except (DriverError, RefusedError, OSError) as error:
+        print(f"squall node: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(settings: Settings) -> None:
+    if sys.version_info >= (3, 11):
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    else:
+        import uvloop
+
+        uvloop.install()
+        asyncio.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT; then the containers end. Raises DriverError, RefusedError, OSError."""
+    agent = Agent(await parts(settings))
+    running = asyncio.create_task(agent.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        log.info("the node has ended")
+
+
+async def parts(settings: Settings) -> Parts:
+    """What these settings ask for. Raises DriverError, OSError."""
+    settings.state.mkdir(parents=True, exist_ok=True)
+    runtime = await _runtime(settings)
+
+    def make_builder(files: Files) -> Builder:
+        if isinstance(runtime, ProcessRuntime):
+            return VenvBuilder(settings.state, files)
+        sandbox = NodeSandbox(runtime, settings.build_timeout)
+        return DirectoryBuilder(settings.state, sandbox, files, DirectHostRunner())
+
+    return Parts(
+        settings=settings,
+        endpoint=Endpoint.parse(settings.server),
+        runtime=runtime,
+        resources=resources.of_this_machine(runtime.name, runtime.losses, settings.gpus),
+        squall=await asyncio.to_thread(squallcopy.ensure, settings.runtime),
+        make_builder=make_builder,
+    )
+
+
+async def _runtime(settings: Settings) -> Runtime:
+    if settings.driver == ProcessRuntime.name:
+        return ProcessRuntime(settings.state)
+    assert settings.launcher is not None
+    return await NamespacesRuntime.connect(settings.launcher)

@@ -1,0 +1,80 @@
+"""What a runner says of an input, read with suspicion, and the hops of traced inputs. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from squall.runner.protocol import BadFrame
+from squall.wire.values import ErrorInfo, Outcome, Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from squall.wire.messages import NodeInput
+
+#: Characters kept of a type's name, a message, a traceback.
+_NAME, _MESSAGE, _TRACEBACK = 200, 64 << 10, 128 << 10
+
+
+def of(header: Mapping[str, Any], yields: int, payload: Payload | str) -> Outcome:
+    """The outcome in an OUTPUT's header. A payload that is a text says why there is none."""
+    if isinstance(payload, str):
+        return Outcome("failed", error=ErrorInfo("ServiceError", payload))
+    status = header.get("s", "ok")
+    if status == "ok":
+        return Outcome("ok", payload)
+    if status == "done":
+        return Outcome("done", yields=yields)
+    if status == "cancelled":
+        return Outcome("cancelled", error=ErrorInfo("InputCancellation", "the input was cancelled"), yields=yields)
+    error = ErrorInfo(
+        text(header, "type", _NAME) or "Exception", text(header, "message"), text(header, "tb", _TRACEBACK)
+    )
+    if status == "exception":
+        return Outcome("exception", payload, error, yields)
+    return Outcome("failed", error=error, yields=yields)
+
+
+def lost_argument(error: Exception) -> Outcome:
+    return Outcome("failed", error=ErrorInfo("ServiceError", f"the input's arguments could not be fetched: {error}"))
+
+
+def text(header: Mapping[str, Any], key: str, limit: int = _MESSAGE) -> str:
+    """A text of a header; empty for anything else."""
+    value = header.get(key)
+    return value.encode(errors="replace").decode()[:limit] if isinstance(value, str) else ""
+
+
+def held(header: Mapping[str, Any], most: int) -> list[tuple[int, str, int]]:
+    """What a runner says it holds. Raises BadFrame."""
+    listed = header.get("held", [])
+    if not isinstance(listed, list) or len(listed) > most:
+        raise BadFrame("a HELLO that holds too much")
+    found = []
+    for entry in listed:
+        match entry:
+            case [int(number), str(input_id), int(attempt)] if 0 < number < 1 << 62 and len(input_id) < 200:
+                if not input_id.rpartition(":")[2].isdecimal():
+                    raise BadFrame("a HELLO that names no input")
+                found.append((number, input_id, attempt))
+            case _:
+                raise BadFrame("a HELLO with nonsense")
+    if len({number for number, _, _ in found}) != len(found):
+        raise BadFrame("a HELLO with a number twice")
+    return found
+
+
+def hop(item: NodeInput, name: str, now: float) -> None:
+    if item.trace is not None:
+        item.trace.append((name, now))
+
+
+def hops(item: NodeInput, header: Mapping[str, Any], now: float) -> None:
+    """The runner's own, and ours of the moment when its answer came."""
+    if item.trace is None:
+        return
+    for name, key in (("runner.started", "t0"), ("runner.output", "t1")):
+        moment = header.get(key)
+        if isinstance(moment, float):
+            item.trace.append((name, moment))
+    item.trace.append(("agent.answered", now))

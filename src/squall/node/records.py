@@ -1,0 +1,65 @@
+"""What is kept on disk of a running container, so that the agent's next life can adopt it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from squall.wire import codec
+from squall.wire.messages import StartContainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Record:
+    """`folder/order` is the server's order; `folder/io` is what the container sees of us."""
+
+    folder: Path
+    start: StartContainer
+
+    @property
+    def sockets(self) -> Path:
+        return self.folder / "io"
+
+    @property
+    def home(self) -> Path:
+        """Where a container without mounts works."""
+        return self.folder / "home"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "inputs"
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def save(self) -> None:
+        """Make the folder. Raises OSError."""
+        for part in (self.sockets, self.home):
+            part.mkdir(parents=True, exist_ok=True)
+        self.sockets.chmod(0o755)
+        order = self.folder / "order"
+        temporary = self.folder / "order.new"
+        temporary.write_bytes(codec.encode([self.start]))
+        os.replace(temporary, order)
+
+
+def of(containers: Path, start: StartContainer) -> Record:
+    return Record(containers / start.container, start)
+
+
+def load_all(containers: Path) -> dict[str, Record]:
+    """By container id. What cannot be read is no record."""
+    found: dict[str, Record] = {}
+    with suppress(FileNotFoundError):
+        for folder in containers.iterdir():
+            with suppress(OSError, codec.ProtocolError, ValueError):
+                (start,) = codec.decode((folder / "order").read_bytes())
+                if isinstance(start, StartContainer) and start.container == folder.name:
+                    found[start.container] = Record(folder, start)
+    return found

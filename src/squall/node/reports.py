@@ -1,0 +1,93 @@
+"""What the server must hear, until it surely has: outputs until it says so, ends until a later heartbeat's answer.
+
+A new connection begins with an announcement of what is; what is not yet confirmed counts as still there, so that
+the server does not run it again in the moment before it hears of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from squall.wire.messages import AnnouncedContainer, ContainerState, NodeOutput, NodeOutputs, RunningInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Bytes of unconfirmed outputs at which containers are no longer read.
+FULL = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A container's last word, and the heartbeat whose answer confirms it."""
+
+    heartbeat: int
+    state: ContainerState
+    announced: AnnouncedContainer
+
+
+class Reports:
+    """`send` is silent without a connection; `heartbeats` is the number of the newest one sent."""
+
+    def __init__(self, send: Callable[..., None], heartbeats: Callable[[], int]) -> None:
+        self._send = send
+        self._heartbeats = heartbeats
+        self._outputs: dict[tuple[str, int], tuple[str, NodeOutput]] = {}
+        self._ended: list[_Ended] = []
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self._bytes > FULL
+
+    def output(self, container: str, output: NodeOutput) -> None:
+        key = (output.input, output.attempt)
+        self._outputs[key] = (container, output)
+        self._bytes += len(output.output.outcome.payload.data)
+        self._send(NodeOutputs(container, [output]))
+
+    def state(self, state: ContainerState) -> None:
+        """Of a container that lives."""
+        self._send(state)
+
+    def ended(self, state: ContainerState, function: str) -> None:
+        """Its last word. The unbegun inputs are in it; the others have their outputs, or are the server's."""
+        inputs = [*self.pending(state.container), *(RunningInput(i, n, started=False) for i, n in state.returned)]
+        announced = AnnouncedContainer(state.container, function, state.state == "exited", inputs)
+        self._ended.append(_Ended(self._heartbeats() + 1, state, announced))
+        self._send(state)
+
+    def durable(self, keys: list[tuple[str, int]]) -> None:
+        for input_id, attempt in keys:
+            found = self._outputs.pop((input_id, attempt), None)
+            if found is not None:
+                self._bytes -= len(found[1].output.outcome.payload.data)
+
+    def confirmed(self, heartbeat: int) -> None:
+        self._ended = [e for e in self._ended if e.heartbeat > heartbeat]
+
+    def pending(self, container: str) -> list[RunningInput]:
+        """Inputs whose outputs are not confirmed: they are still this node's."""
+        return [RunningInput(i, n, started=True) for (i, n), (c, _) in self._outputs.items() if c == container]
+
+    def announced(self) -> list[AnnouncedContainer]:
+        """Containers that have ended and nobody may have heard of it."""
+        return [e.announced for e in self._ended]
+
+    def resend(self) -> None:
+        """After an announcement."""
+        by_container: dict[str, list[NodeOutput]] = {}
+        for container, output in self._outputs.values():
+            by_container.setdefault(container, []).append(output)
+        self._send(*(NodeOutputs(container, items) for container, items in by_container.items()))
+        again, self._ended = self._ended, []
+        for ended in again:
+            self._ended.append(_Ended(self._heartbeats() + 1, ended.state, ended.announced))
+            self._send(ended.state)
+
+    def forget(self) -> None:
+        """The lease is lost: all of this is somebody else's now."""
+        self._outputs.clear()
+        self._ended.clear()
+        self._bytes = 0

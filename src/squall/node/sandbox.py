@@ -1,0 +1,135 @@
+"""Build steps run in containers like functions do: the same isolation, with network, and no runner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections import deque
+from typing import TYPE_CHECKING
+
+from squall.build.base import BuildError, Sandbox, StepResult
+from squall.node.specs import DEFAULTS
+from squall.runtime.driver import DriverError
+from squall.runtime.spec import ContainerSpec, Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from squall.runtime.driver import Runtime
+    from squall.runtime.spec import ExitStatus
+
+#: Builds share a range of uids of their own, far above those of workspaces (the last that launchers accept).
+WORKSPACE = "builds.node"
+UID_BASE = 1_000_000 + 65_536 * 15_242
+#: What is kept of a step's output for its error: lines, and bytes of one.
+_LINES, _LINE = 20, 2000
+_CHUNK = 64 << 10
+
+
+class NodeSandbox(Sandbox):
+    """`timeout` is seconds for one step."""
+
+    def __init__(self, runtime: Runtime, timeout: float) -> None:
+        self._runtime = runtime
+        self._timeout = timeout
+
+    async def run(
+        self,
+        layers: tuple[str, ...],
+        upper: Path,
+        argv: tuple[str, ...],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        binds: Mapping[str, str],
+        log: Callable[[bytes], None],
+    ) -> StepResult:
+        """See Sandbox.run. Raises BuildError where the step cannot be run at all, or not in time."""
+        spec = ContainerSpec(
+            id=f"bu-{secrets.token_hex(8)}",
+            workspace=WORKSPACE,
+            uid_base=UID_BASE,
+            argv=argv,
+            layers=layers,
+            upper=str(upper),
+            mounts=tuple(Mount(source, target) for source, target in binds.items()),
+            env={**DEFAULTS, **env},
+            cwd=cwd,
+        )
+        try:
+            return await self._run(spec, log)
+        except DriverError as error:
+            raise BuildError(f"a build step could not be started: {error}") from None
+
+    async def _run(self, spec: ContainerSpec, log: Callable[[bytes], None]) -> StepResult:
+        started = await self._runtime.start(spec)
+        output = _Output(log)
+        output.watch(started.stdout)
+        output.watch(started.stderr)
+        try:
+            status = await asyncio.wait_for(self._runtime.wait(spec.id), self._timeout)
+        except asyncio.TimeoutError:
+            await self._end(spec.id)
+            raise BuildError(f"a build step took more than {self._timeout:g} seconds", output.tail()) from None
+        except BaseException:
+            await asyncio.shield(self._end(spec.id))
+            raise
+        finally:
+            output.close()
+        return StepResult(_code(status), output.tail() + _remark(status))
+
+    async def _end(self, container: str) -> None:
+        await self._runtime.kill(container)
+        await self._runtime.wait(container)
+
+
+class _Output:
+    """Both pipes of a step, and the last lines of them."""
+
+    def __init__(self, log: Callable[[bytes], None]) -> None:
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._pipes: list[int] = []
+        self._lines: deque[bytes] = deque(maxlen=_LINES)
+        self._rest = b""
+
+    def watch(self, fd: int) -> None:
+        os.set_blocking(fd, False)  # noqa: FBT003
+        self._pipes.append(fd)
+        self._loop.add_reader(fd, self._read, fd)
+
+    def tail(self) -> str:
+        lines = [*self._lines, *([self._rest] if self._rest else [])]
+        return b"\n".join(line[-_LINE:] for line in lines).decode(errors="replace")
+
+    def close(self) -> None:
+        for fd in self._pipes:
+            self._loop.remove_reader(fd)
+            while self._read(fd):
+                pass
+            os.close(fd)
+        self._pipes.clear()
+
+    def _read(self, fd: int) -> bool:
+        try:
+            data = os.read(fd, _CHUNK)
+        except OSError:
+            return False
+        if not data:
+            self._loop.remove_reader(fd)
+            return False
+        self._log(data)
+        *lines, self._rest = (self._rest + data)[-_CHUNK:].split(b"\n")
+        self._lines.extend(lines)
+        return True
+
+
+def _code(status: ExitStatus) -> int:
+    """As a shell says it: 128 and the signal's number."""
+    return status.code if status.code is not None else 128 + (status.signal or 0)
+
+
+def _remark(status: ExitStatus) -> str:
+    return "\n(the step ran out of memory)" if status.oom else ""

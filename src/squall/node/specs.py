@@ -1,0 +1,126 @@
+"""From what the server asks for to what a driver and a runner are told. Pure.
+
+With the process driver there are no mounts: paths are the host's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from squall.runtime.spec import ContainerSpec, Mount, Resources
+from squall.wire.values import PAYLOAD_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from squall.build.base import BuiltImage
+    from squall.wire.messages import StartContainer
+    from squall.wire.values import ResourceRequest
+
+SOURCE = "/squall/source"
+SQUALL = "/opt/squall"
+SOCKETS = "/run/squall"
+CANCELLATION = "squall.exception:InputCancellation"
+DEFAULTS = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
+
+
+class SpecError(Exception):
+    """This driver cannot do what the function asks; one line."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of this host: of the container's socket, of squall's copy, and of each manifest's tree."""
+
+    sockets: Path
+    squall: Path
+    trees: Mapping[str, Path]
+
+
+def isolated(start: StartContainer, image: BuiltImage, places: Places) -> ContainerSpec:
+    """For a driver with mounts."""
+    mounts = [Mount(str(places.sockets), SOCKETS), Mount(str(places.squall), SQUALL)]
+    mounts += [Mount(str(places.trees[m.manifest]), m.target) for m in start.function.mounts]
+    return ContainerSpec(
+        id=start.container,
+        workspace=start.workspace,
+        uid_base=start.uid_base,
+        argv=(image.python, f"{SQUALL}/squall/runner"),
+        layers=tuple(image.layers),
+        mounts=tuple(mounts),
+        env={**DEFAULTS, **environment(start, image, SOCKETS)},
+        cwd=image.workdir,
+        resources=resources(start.function.resources),
+        network="none" if start.function.block_network else "egress",
+    )
+
+
+def unisolated(start: StartContainer, image: BuiltImage, places: Places, home: Path) -> ContainerSpec:
+    """For the process driver. Raises SpecError."""
+    for mount in start.function.mounts:
+        if not is_source(mount.target):
+            raise SpecError(
+                f"the process driver cannot show files at {mount.target}: add them with copy=True, "
+                "or use a host with namespaces"
+            )
+    return ContainerSpec(
+        id=start.container,
+        workspace=start.workspace,
+        uid_base=start.uid_base,
+        argv=(image.python, str(places.squall / "squall" / "runner")),
+        env={**DEFAULTS, "HOME": str(home), **environment(start, image, str(places.sockets))},
+        cwd=image.workdir if image.workdir.startswith(str(home.parent)) else str(home),
+        resources=resources(start.function.resources),
+        network="none" if start.function.block_network else "egress",
+    )
+
+
+def environment(start: StartContainer, image: BuiltImage, sockets: str) -> dict[str, str]:
+    """The image's variables, the function's, and ours."""
+    return {
+        **image.env,
+        **start.function.env,
+        "SQUALL_TASK_ID": start.container,
+        "SQUALL_IS_REMOTE": "1",
+        "SQUALL_IMAGE_ID": start.function.image,
+        "SQUALL_ENVIRONMENT": start.environment,
+        "SQUALL_SOCKET": f"{sockets}/agent.sock",
+    }
+
+
+def resources(request: ResourceRequest) -> Resources:
+    return Resources(
+        cpu_millis=request.cpu_millis,
+        cpu_limit_millis=request.cpu_limit_millis,
+        memory_mib=request.memory_mib,
+        memory_limit_mib=request.memory_limit_mib,
+    )
+
+
+def is_source(target: str) -> bool:
+    return target == SOURCE or target.startswith(SOURCE + "/")
+
+
+def config(start: StartContainer, trees: Mapping[str, Path] | None) -> dict[str, Any]:
+    """The header of a runner's CONFIG; with `trees`, source is found at the host's paths."""
+    function = start.function
+    sources = [m for m in function.mounts if is_source(m.target)]
+    return {
+        "module": function.module,
+        "qualname": function.qualname,
+        "serialized": function.serialized is not None,
+        "paths": [m.target if trees is None else str(trees[m.manifest]) for m in sources],
+        "generator": function.is_generator,
+        "name": function.name,
+        "app": start.app,
+        "function_id": start.function_id,
+        "image": function.image,
+        "cancellation": CANCELLATION,
+        "limit": PAYLOAD_LIMIT,
+    }

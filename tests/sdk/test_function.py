@@ -1,0 +1,389 @@
+"""Functions: each way to call one, blocking and on asyncio, through pickles and a server in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import squall
+from squall.exception import (
+    ExecutionError,
+    InvalidError,
+    NotFoundError,
+    RemoteError,
+    RequestSizeError,
+    SerializationError,
+)
+from squall.sdk.feeding import BATCH, OUTSTANDING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from tests.sdk.fake_client import FakeServer
+
+MATH = """
+@app.function()
+def add(x, y=1):
+    return x + y
+
+@app.function()
+def divide(x):
+    return 12 / x
+
+@app.function()
+async def later(x):
+    return x * 2
+
+@app.function()
+def count(n):
+    yield from range(n)
+
+@app.function()
+def big(n):
+    return bytes(n)
+"""
+
+
+@pytest.fixture
+def math(load: Callable[..., Any], server: FakeServer) -> Iterator[Any]:
+    module = load(MATH)
+    with module.app.run():
+        yield module
+
+
+def both(dual: Any, *args: Any, **kwargs: Any) -> list[Any]:
+    """The result of the blocking and of the asyncio form; an iterator as a list."""
+    result = dual(*args, **kwargs)
+    blocking = list(result) if hasattr(result, "__next__") else result
+
+    async def run() -> Any:
+        other = dual.aio(*args, **kwargs)
+        return [x async for x in other] if hasattr(other, "__anext__") else await other
+
+    return [blocking, asyncio.run(run())]
+
+
+def test_remote(math: Any) -> None:
+    assert both(math.add.remote, 2) == [3, 3]
+    assert both(math.add.remote, 2, y=5) == [7, 7]
+    assert both(math.later.remote, 4) == [8, 8]
+
+
+def test_remote_takes_one_message_and_forgets_its_call(math: Any, server: FakeServer) -> None:
+    before = len(server.requests)
+    math.add.remote(1)
+    assert len(server.requests) == before
+    (call,) = server.calls.values()
+    assert (call.batches, call.complete, call.kind, call.durable) == ([1], True, "unary", False)
+
+
+def test_local(math: Any) -> None:
+    assert math.add(2) == math.add.local(2) == 3
+    assert asyncio.run(math.later.local(3)) == 6
+    assert asyncio.run(math.later.local.aio(3)) == 6
+    assert asyncio.run(math.add.local.aio(3)) == 4
+    assert list(math.count.local(3)) == [0, 1, 2]
+
+
+def test_exceptions_come_home(math: Any) -> None:
+    with pytest.raises(ZeroDivisionError, match="division by zero") as caught:
+        math.divide.remote(0)
+    assert "in the container" in str(caught.value.__cause__)
+    assert "return 12 / x" in str(caught.value.__cause__)
+
+
+def test_map_keeps_the_order(math: Any, server: FakeServer) -> None:
+    server.backwards = True
+    assert both(math.add.map, range(200)) == [list(range(1, 201))] * 2
+
+
+def test_map_gives_results_as_they_come(math: Any, server: FakeServer) -> None:
+    server.paused = server.backwards = True
+    results = math.add.map(iter(range(10)), order_outputs=False)
+    threading.Timer(0.2, server.run_waiting).start()
+    got = list(results)
+    assert sorted(got) == list(range(1, 11))
+    assert got != sorted(got)
+
+
+def test_map_zips_and_gives_kwargs(math: Any) -> None:
+    assert both(math.add.map, [1, 2, 3], [10, 20]) == [[11, 22]] * 2
+    assert both(math.add.map, [1, 2], kwargs={"y": 100}) == [[101, 102]] * 2
+
+
+def test_map_of_nothing_sends_nothing(math: Any, server: FakeServer) -> None:
+    assert both(math.add.map, []) == [[], []]
+    assert all(not call.batches for call in server.calls.values())
+
+
+def test_map_sends_batches(math: Any, server: FakeServer) -> None:
+    assert len(list(math.add.map(range(5 * BATCH)))) == 5 * BATCH
+    (call,) = server.calls.values()
+    assert sum(call.batches) == 5 * BATCH
+    assert max(call.batches) >= 49
+
+
+def test_map_takes_inputs_as_results_are_taken(math: Any, server: FakeServer) -> None:
+    taken = 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal taken
+        for i in range(10 * OUTSTANDING):
+            taken = i + 1
+            yield i
+
+    results = math.add.map(inputs())
+    assert next(results) == 1
+    time.sleep(0.1)
+    assert taken <= OUTSTANDING + 2
+    results.close()
+    (call,) = server.calls.values()
+    assert call.most_outstanding <= OUTSTANDING + 1
+    assert call.cancelled
+
+
+def test_map_does_not_wait_for_a_slow_iterator(math: Any) -> None:
+    release = threading.Event()
+
+    def inputs() -> Iterator[int]:
+        yield from (1, 2, 3)
+        assert release.wait(10)
+        yield 4
+
+    results = math.add.map(inputs())
+    assert [next(results) for _ in range(3)] == [2, 3, 4]
+    release.set()
+    assert list(results) == [5]
+
+
+def test_map_of_large_inputs_is_bounded_in_bytes(math: Any, server: FakeServer) -> None:
+    server.paused = True
+
+    def go_on() -> None:
+        server.paused = False
+        server.run_waiting()
+
+    threading.Timer(0.3, go_on).start()
+    assert len(list(math.big.map([bytes(1 << 20)] * 100))) == 100
+    (call,) = server.calls.values()
+    assert 0 < call.most_outstanding <= 64
+
+
+def test_map_raises_the_first_and_cancels_the_rest(math: Any, server: FakeServer) -> None:
+    results = math.divide.map([1, 0, 2])
+    assert next(results) == 12
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+    (call,) = server.calls.values()
+    assert call.cancelled
+
+
+def test_map_returns_exceptions(math: Any) -> None:
+    for results in both(math.divide.map, [1, 0, 2], return_exceptions=True):
+        assert [type(r) for r in results] == [float, ZeroDivisionError, float]
+
+
+def test_an_input_iterator_that_raises_ends_the_map(math: Any, server: FakeServer) -> None:
+    def inputs() -> Iterator[int]:
+        yield 1
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        list(math.add.map(inputs()))
+    (call,) = server.calls.values()
+    assert call.cancelled
+
+
+def test_map_aio_takes_asynchronous_iterables(math: Any) -> None:
+    async def inputs() -> AsyncIterator[int]:
+        for i in range(3):
+            await asyncio.sleep(0)
+            yield i
+
+    async def run() -> list[int]:
+        return [x async for x in math.add.map.aio(inputs(), [1, 1, 1])]
+
+    assert asyncio.run(run()) == [1, 2, 3]
+
+
+def test_map_aio_abandoned_cancels(math: Any, server: FakeServer) -> None:
+    async def run() -> None:
+        results = math.add.map.aio(range(5000))
+        async for _ in results:
+            break
+        await results.aclose()
+
+    asyncio.run(run())
+    (call,) = server.calls.values()
+    assert call.cancelled
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [((), "needs an iterable"), ((5,), "argument 1 of add.map\\(\\) is no iterable, but int")],
+)
+def test_map_of_what_is_no_iterable(math: Any, inputs: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(InvalidError, match=message):
+        list(math.add.map(*inputs))
+
+
+def test_blocking_map_names_aio_for_asynchronous_iterables(math: Any) -> None:
+    async def inputs() -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(InvalidError, match=r"use \.aio"):
+        list(math.add.map(inputs()))
+
+
+def test_starmap_and_for_each(math: Any) -> None:
+    assert both(math.add.starmap, [(1, 2), (3, 4)]) == [[3, 7]] * 2
+    assert both(math.add.for_each, [1, 2]) == [None, None]
+    with pytest.raises(ZeroDivisionError):
+        math.divide.for_each([0])
+    math.divide.for_each([0], ignore_exceptions=True)
+
+
+def test_remote_gen(math: Any, server: FakeServer) -> None:
+    assert both(math.count.remote_gen, 200) == [list(range(200))] * 2
+    granted = next(iter(server.calls.values())).credits
+    assert granted == [96, 128, 160, 192, 224, 256]
+
+
+def test_remote_gen_abandoned_cancels(math: Any, server: FakeServer) -> None:
+    values = math.count.remote_gen(100)
+    assert next(values) == 0
+    values.close()
+    (call,) = server.calls.values()
+    assert call.cancelled
+
+
+def test_remote_gen_raises_after_its_values(load: Callable[..., Any], server: FakeServer) -> None:
+    module = load("@app.function()\ndef broken():\n    yield 1\n    raise KeyError('x')\n")
+    with module.app.run():
+        values = module.broken.remote_gen()
+        assert next(values) == 1
+        with pytest.raises(KeyError):
+            next(values)
+
+
+@pytest.mark.parametrize("method", ["remote", "spawn"])
+def test_a_generator_function_is_no_function(math: Any, method: str) -> None:
+    with pytest.raises(InvalidError, match=r"call \.remote_gen"):
+        getattr(math.count, method)(1)
+    with pytest.raises(InvalidError, match="no generator function"):
+        list(math.add.remote_gen(1))
+
+
+def test_large_payloads_travel_as_blobs(math: Any, server: FakeServer) -> None:
+    data = bytes(3 << 20)
+    assert both(math.add.remote, data, y=b"!") == [data + b"!"] * 2
+    assert any(len(blob) > 3 << 20 for blob in server.blobs.values())
+
+
+def test_too_large_a_payload_is_refused_before_it_is_sent(
+    math: Any, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squall.sdk.serialization.PAYLOAD_LIMIT", 1 << 20)
+    before = len(server.uploads)
+    with pytest.raises(RequestSizeError, match="arguments of add take 2 MiB and 1 MiB are possible"):
+        math.add.remote(bytes(2 << 20))
+    assert len(server.uploads) == before
+    assert not server.calls
+
+
+def test_an_argument_that_cannot_be_pickled_is_named(math: Any, server: FakeServer) -> None:
+    with pytest.raises(
+        SerializationError, match=r"^argument 2 of add, of type _thread.lock, cannot be"
+    ) as caught:
+        math.add.remote(1, threading.Lock())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SerializationError, match=r"^y of add, of type"):
+        math.add.remote(1, y=threading.Lock())
+    assert not server.calls
+
+
+def test_lambdas_are_arguments_too(load: Callable[..., Any], server: FakeServer) -> None:
+    module = load("@app.function()\ndef apply(f, x):\n    return f(x)\n")
+    factor = 3
+    with module.app.run():
+        assert module.apply.remote(lambda x: x * factor, 5) == 15
+
+
+def test_what_would_end_the_program_is_told_as_an_error(load: Callable[..., Any], server: FakeServer) -> None:
+    module = load("import sys\n@app.function()\ndef leave():\n    sys.exit(3)\n")
+    with module.app.run(), pytest.raises(RemoteError, match="SystemExit: 3"):
+        module.leave.remote()
+
+
+def test_without_a_running_app_it_says_what_to_do(load: Callable[..., Any], server: FakeServer) -> None:
+    module = load(MATH)
+    with pytest.raises(ExecutionError, match="squall run"):
+        module.add.remote(1)
+    with module.app.run():
+        module.add.remote(1)
+    with pytest.raises(ExecutionError):
+        module.add.remote(1)
+
+
+def test_ctrl_c_cancels_the_call(math: Any, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    server.paused = True
+    monkeypatch.setattr("tests.sdk.fake_client.FakeBlockingCall.next", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        math.add.remote(1)
+    (call,) = server.calls.values()
+    assert call.cancelled
+
+
+def test_a_cancelled_task_cancels_the_call(math: Any, server: FakeServer) -> None:
+    server.paused = True
+
+    async def run() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(math.add.remote.aio(1), 0.05)
+
+    asyncio.run(run())
+    (call,) = server.calls.values()
+    assert call.cancelled
+
+
+def test_a_function_of_a_deployed_app(load: Callable[..., Any], server: FakeServer) -> None:
+    load(MATH).app.deploy()
+    add = squall.Function.from_name("example", "add")
+    assert both(add.remote, 1) == [2, 2]
+    assert server.requests.count("function.lookup") == 1
+    assert list(squall.Function.from_name("example", "count").remote_gen(2)) == [0, 1]
+    with pytest.raises(InvalidError, match=r"call \.remote_gen"):
+        squall.Function.from_name("example", "count").remote(1)
+    with pytest.raises(NotFoundError, match="no function nothing"):
+        squall.Function.from_name("example", "nothing").remote()
+    with pytest.raises(ExecutionError, match="has no code here"):
+        add(1)
+
+
+def test_parameters_may_have_any_name(load: Callable[..., Any], server: FakeServer) -> None:
+    module = load("@app.function()\ndef f(mode, self):\n    return mode, self\n")
+    with module.app.run():
+        assert both(module.f.remote, mode=1, self=2) == [(1, 2), (1, 2)]
+
+
+def test_it_looks_like_the_function(math: Any) -> None:
+    assert math.add.__name__ == "add"
+    assert math.add.get_raw_f()(1) == 2
+    assert repr(math.add) == "<Function add>"
+
+
+def test_what_is_not_there_yet_says_so(math: Any) -> None:
+    assert not hasattr(math.add, "with_options")
+    with pytest.raises(squall.exception.UnimplementedError, match=r"Function\.with_options"):
+        math.add.with_options()
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = math.add.nonsense
