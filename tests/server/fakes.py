@@ -1,4 +1,4 @@
-"""Doubles of what is around the control plane: a clock turned by hand, connections in memory, a client, a node."""
+"""Doubles around the control plane: a clock turned by hand, connections in memory, a client, a node."""
 
 from __future__ import annotations
 
@@ -139,6 +139,7 @@ class World:
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     clock: ManualClock = field(default_factory=ManualClock)
     plane: ControlPlane = field(init=False)
+    connections: list[FakeConnection] = field(default_factory=list)
 
     async def start(self) -> World:
         await self.store.create_workspace("default")
@@ -152,6 +153,9 @@ class World:
 
     async def stop(self) -> None:
         await settle()
+        for connection in self.connections:
+            connection.close()
+        self.connections.clear()
         await self.plane.stop()
 
     async def _new_plane(self) -> None:
@@ -173,6 +177,7 @@ class World:
     def connect(self, peer: Peer | None = None) -> FakeConnection:
         connection = FakeConnection(peer or Peer("unix", uid=0))
         connection.listener = self.plane.accept(connection)
+        self.connections.append(connection)
         return connection
 
     async def client(self, workspace: str = "default", **hello: Any) -> FakeClient:
@@ -271,7 +276,14 @@ class FakeNode:
         self.world = world
         self.name = name
         self.resources = m.NodeResources(
-            **{"cpu_millis": 4000, "memory_mib": 8192, "gpus": {}, "driver": "double", "arch": "x86_64", **resources}
+            **{
+                "cpu_millis": 4000,
+                "memory_mib": 8192,
+                "gpus": {},
+                "driver": "double",
+                "arch": "x86_64",
+                **resources,
+            }
         )
         self.connection = FakeConnection(Peer("unix"))
         self.containers: dict[str, m.StartContainer] = {}
@@ -281,6 +293,7 @@ class FakeNode:
         self.images: list[str] = []
         self.hold = False
         self.starts = True
+        self.beating = True
         self._read = 0
 
     async def connect(self, *, forget: bool = False) -> None:
@@ -293,6 +306,13 @@ class FakeNode:
         await settle()
         self.connection.deliver(self.announcement())
         await settle()
+        self._beat(self.connection)
+
+    def _beat(self, connection: FakeConnection) -> None:
+        """Keep the lease, as long as this connection lives."""
+        if self.beating and not connection.closed:
+            connection.deliver(m.Heartbeat(1))
+            self.world.clock.call_later(5.0, lambda: self._beat(connection))
 
     def announcement(self) -> m.Announce:
         containers = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -190,6 +191,10 @@ class Client:
             if line.startswith(b"content-length:"):
                 self.body = (await self.reader.readexactly(int(line.partition(b":")[2]))).decode()
         return self.status
+
+    def take_little(self) -> None:
+        """A small buffer in the kernel, so that the server sees how slowly this is read."""
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
 
     # -------------------------------------------------------------------------------------------- sending
 

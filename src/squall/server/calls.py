@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from squall.scheduling.model import InputsArrived, InputsCancelled
 from squall.server import outcomes
+from squall.server.attachments import reaches
 from squall.server.model import Call
 from squall.server.names import Refusal, check_blob, check_call
-from squall.store.base import CallRecord, InputRecord, NotFound, StoreError
+from squall.store.base import CallRecord, InputRecord, StoreError
 from squall.wire import codec
-from squall.wire.messages import Accepted, CallFailed, Notice, Outputs, Yields
+from squall.wire.messages import Accepted, CallFailed, Notice, Outputs
 from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, OutputItem
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
+    from squall.server.attachments import Attachments
     from squall.server.calltable import CallTable
     from squall.server.catalog import Catalog
     from squall.server.clock import Clock
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from squall.server.settings import Settings
     from squall.server.tasks import Strands
     from squall.store.base import Blobs, Store
-    from squall.wire.messages import Attach, Cancel, Credit, Inputs, Received
+    from squall.wire.messages import Cancel, Credit, Inputs, Received
     from squall.wire.values import InputItem
 
 KINDS = ("unary", "map", "generator")
@@ -42,6 +43,7 @@ class Calls:
     def __init__(
         self,
         table: CallTable,
+        attachments: Attachments,
         router: OutputRouter,
         catalog: Catalog,
         pen: HoldingPen,
@@ -53,6 +55,7 @@ class Calls:
         settings: Settings,
     ) -> None:
         self._table = table
+        self._attachments = attachments
         self._router = router
         self._catalog = catalog
         self._pen = pen
@@ -78,7 +81,7 @@ class Calls:
     def _inputs(self, session: Session, message: Inputs) -> Coroutine[Any, Any, None] | None:
         try:
             _check(message)
-            call = self._known(session, message.call)
+            call = self._attachments.known(session, message.call)
             function = call.function if call else self._catalog.ready(session, message.function)
             if message.durable or function is None or any(i.payload.blob for i in message.items):
                 return self._take_slowly(session, message)
@@ -90,9 +93,9 @@ class Calls:
     async def _take_slowly(self, session: Session, message: Inputs) -> None:
         """What needs the store: functions not used before, durable calls, payloads in blobs."""
         try:
-            call = self._known(session, message.call)
+            call = self._attachments.known(session, message.call)
             if call is None and message.durable:
-                call = await self._revive(session, message.call)
+                call = await self._attachments.revive(session, message.call)
             if call is None:
                 function = await self._catalog.find(session, message.function)
                 call = self._open(session, message, function)
@@ -106,12 +109,6 @@ class Calls:
             self._refuse(session, message.call, refusal)
         except StoreError as error:
             self._refuse(session, message.call, Refusal("unavailable", str(error)))
-
-    def _known(self, session: Session, call_id: str) -> Call | None:
-        call = self._table.calls.get(call_id)
-        if call is not None and not _reaches(session, call):
-            raise Refusal("not_found", f"no call {call_id}")
-        return call
 
     def _open(self, session: Session, message: Inputs, function: Function) -> Call:
         generator = message.kind == "generator"
@@ -151,7 +148,7 @@ class Calls:
 
     async def _write(self, session: Session, message: Inputs, call: Call) -> None:
         if call.partial:
-            await self._complete_seen(session, call)
+            await self._attachments.complete_seen(session, call)
         fresh = [item for item in message.items if item.index not in call.seen]
         if self._table.durable[session.workspace] + len(fresh) > self._settings.durable_inputs:
             limit = self._settings.durable_inputs
@@ -161,6 +158,7 @@ class Calls:
 
     def _take(self, session: Session, message: Inputs, call: Call) -> None:
         self._check_room(session, message, call)
+        waiting = call.function.waiting
         attached = self._table.attach(session, call)
         if attached or call.ghost:
             self._owe(session, call, [item.index for item in message.items])
@@ -173,8 +171,8 @@ class Calls:
             self._pen.hold(fresh)
         elif fresh:
             self._dispatcher.feed(InputsArrived(call.function.id, tuple(entry.id for entry in fresh)))
-        if call.function.waiting and fresh:
-            session.send(Notice(call.function.app.id, call.function.waiting))
+        if fresh and waiting and call.function.waiting == waiting:  # who came later was not told yet
+            session.send(Notice(call.function.app.id, waiting))
         self._table.close_if_over(call)
 
     def _check_room(self, session: Session, message: Inputs, call: Call) -> None:
@@ -213,7 +211,7 @@ class Calls:
     def _refuse(self, session: Session, call_id: str, refusal: Refusal) -> None:
         """One refused message fails its whole call, that which runs included."""
         call = self._table.calls.get(call_id)
-        if call is None or not _reaches(session, call):
+        if call is None or not reaches(session, call):
             session.refuse(CallFailed(call_id, refusal.code, refusal.message))
             return
         self._table.attach(session, call)
@@ -222,98 +220,11 @@ class Calls:
         self._cancel_inputs(list(call.inputs.values()))
         self._table.close_if_over(call)
 
-    # -------------------------------------------------------------------------------------------- revival
-
-    async def _revive(self, session: Session, call_id: str) -> Call | None:
-        """A durable call that has ended here, or that began under an earlier server."""
-        try:
-            record = await self._store.call(call_id)
-        except NotFound:
-            return None
-        if (record.workspace, record.environment) != (session.workspace, session.environment):
-            raise Refusal("not_found", f"no call {call_id}")
-        function = await self._catalog.load(record.function)
-        if function is None:
-            raise Refusal("not_found", f"the app of call {call_id} was stopped")
-        await self._catalog.prepare(function)
-        call = call_of(record, function)
-        call.partial = True
-        call.total = call.done = (await self._store.call_size(call_id))[1]
-        self._table.open(call)
-        return call
-
-    async def _complete_seen(self, session: Session, call: Call) -> None:
-        """Which inputs were done before; their outputs are sent again: the client may lack them."""
-        rows = await self._store.call_outputs(call.id)
-        for row in rows:
-            call.seen.add(row.index)
-        call.partial = False
-        items = [codec.unpack(row.payload, OutputItem) for row in rows]
-        if items:
-            session.send(Outputs(call.id, items))
-
-    # ------------------------------------------------------------------------------------- what else they say
-
-    def attach(self, session: Session, message: Attach) -> None:
-        self._strands.run(message.call, lambda: self._attach(session, message))
-
-    def _attach(self, session: Session, message: Attach) -> Coroutine[Any, Any, None] | None:
-        try:
-            call = self._known(session, check_call(message.call))
-        except Refusal as refusal:
-            session.send(CallFailed(message.call, refusal.code, refusal.message))
-            return None
-        if call is None:
-            return self._attach_stored(session, message)
-        self._table.attach(session, call)
-        if call.durable:
-            return self._send_stored(session, call.id, message.start)
-        self._resend(session, call, message.start)
-        return None
-
-    async def _attach_stored(self, session: Session, message: Attach) -> None:
-        try:
-            record = await self._store.call(message.call)
-        except NotFound:
-            record = None
-        if record is None or (record.workspace, record.environment) != (
-            session.workspace,
-            session.environment,
-        ):
-            text = f"no call {message.call} (results of spawned calls are kept for 7 days, others are not)"
-            session.send(CallFailed(message.call, "not_found", text))
-            return
-        await self._send_stored(session, message.call, message.start)
-
-    async def _send_stored(self, session: Session, call_id: str, start: int) -> None:
-        rows = await self._store.call_outputs(call_id, start)
-        if rows:
-            session.send(Outputs(call_id, [codec.unpack(row.payload, OutputItem) for row in rows]))
-
-    def _resend(self, session: Session, call: Call, start: int = 0) -> None:
-        """All that a client may not have got: outputs it has not acknowledged, values within the window."""
-        if call.failed is not None:
-            session.send(call.failed)
-            return
-        entries = [entry for index, entry in sorted(call.inputs.items()) if index >= start]
-        for entry in entries:
-            if entry.yields:
-                session.send(Yields(call.id, entry.index, entry.first_yield, entry.yields))
-        done = [entry.output for entry in entries if entry.output is not None]
-        if done:
-            session.send(Outputs(call.id, done))
-
-    def resume(self, session: Session) -> None:
-        """The session has a new connection."""
-        for call in list(session.calls):
-            if call.durable:
-                self._strands.run(call.id, partial(self._send_stored, session, call.id, 0))
-            else:
-                self._resend(session, call)
+    # ------------------------------------------------------------------------------------- acknowledgement
 
     def received(self, session: Session, message: Received) -> None:
         call = self._table.calls.get(message.call)
-        if call is None or call.durable or not _reaches(session, call):
+        if call is None or call.durable or not reaches(session, call):
             return
         for index in message.indexes:
             entry = call.inputs.get(index)
@@ -324,7 +235,7 @@ class Calls:
     def credit(self, session: Session, message: Credit) -> Input | None:
         """The input whose container must hear of it, if any."""
         call = self._table.calls.get(message.call)
-        entry = call.inputs.get(message.index) if call and _reaches(session, call) else None
+        entry = call.inputs.get(message.index) if call and reaches(session, call) else None
         if entry is None or not self._router.credited(entry, message.upto):
             return None
         return entry if entry.container and entry.output is None else None
@@ -336,7 +247,7 @@ class Calls:
 
     def _cancel(self, session: Session, message: Cancel) -> Coroutine[Any, Any, None] | None:
         call = self._table.calls.get(message.call)
-        if call is None or not _reaches(session, call):
+        if call is None or not reaches(session, call):
             return None
         if message.indexes:
             chosen = [call.inputs[index] for index in message.indexes if index in call.inputs]
@@ -395,22 +306,6 @@ class Calls:
         self._table.close_if_over(call)
 
 
-def call_of(record: CallRecord, function: Function) -> Call:
-    """A durable call as the store has it."""
-    return Call(
-        record.id,
-        function,
-        record.workspace,
-        record.environment,
-        record.kind,
-        durable=True,
-        parent="",
-        created=record.created,
-        complete=record.complete,
-        cancelled=record.cancelled,
-    )
-
-
 def _record(call: Call, *, complete: bool) -> CallRecord:
     return CallRecord(
         call.id,
@@ -423,10 +318,6 @@ def _record(call: Call, *, complete: bool) -> CallRecord:
         complete,
         call.cancelled,
     )
-
-
-def _reaches(session: Session, call: Call) -> bool:
-    return (call.workspace, call.environment) == (session.workspace, session.environment)
 
 
 def _check(message: Inputs) -> None:

@@ -12,6 +12,7 @@ from squall.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from squall.server.attachments import Attachments
     from squall.server.calls import Calls
     from squall.server.services import Services
     from squall.server.session import Session
@@ -22,12 +23,19 @@ class ClientLink(Listener):
     """One connection of one session."""
 
     def __init__(
-        self, connection: Connection, session: Session, services: Services, calls: Calls, tasks: Tasks
+        self,
+        connection: Connection,
+        session: Session,
+        services: Services,
+        calls: Calls,
+        attachments: Attachments,
+        tasks: Tasks,
     ) -> None:
         self._connection = connection
         self._session = session
         self._services = services
         self._calls = calls
+        self._attachments = attachments
         self._tasks = tasks
         self._transfers = Transfers(connection, services.blobs, tasks, lambda _said: session.workspace)
 
@@ -61,7 +69,7 @@ class ClientLink(Listener):
         self._calls.received(self._session, message)
 
     def _attach(self, message: m.Attach) -> None:
-        self._calls.attach(self._session, message)
+        self._attachments.attach(self._session, message)
 
     def _cancel(self, message: m.Cancel) -> None:
         self._calls.cancel(self._session, message)

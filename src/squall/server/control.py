@@ -9,6 +9,7 @@ from squall import __version__
 from squall.scheduling import Scheduler
 from squall.server.announce import Announcements
 from squall.server.apps import LIVE, Apps
+from squall.server.attachments import Attachments
 from squall.server.attempts import AttemptLog
 from squall.server.calls import Calls
 from squall.server.calltable import CallTable
@@ -70,8 +71,19 @@ class ControlPlane(Acceptor):
         self._apps = Apps(store, blobs, catalog, clock, tasks)
         table = CallTable(catalog, self._apps)
         router = OutputRouter(table, store, dispatcher, clock, tasks)
+        self._attachments = Attachments(table, catalog, store, strands)
         self._calls = Calls(
-            table, router, catalog, self._pen, dispatcher, store, blobs, strands, clock, settings
+            table,
+            self._attachments,
+            router,
+            catalog,
+            self._pen,
+            dispatcher,
+            store,
+            blobs,
+            strands,
+            clock,
+            settings,
         )
         logs = AppLogs(settings)
         self._sessions = Sessions(self._apps, self._calls, logs, clock, settings)
@@ -163,10 +175,10 @@ class ControlPlane(Acceptor):
         admin: bool = False,
     ) -> Listener:
         session = self._sessions.open(hello.session, workspace, environment, container, admin=admin)
-        link = ClientLink(connection, session, self._services, self._calls, self._tasks)
+        link = ClientLink(connection, session, self._services, self._calls, self._attachments, self._tasks)
         self._sessions.connect(session, connection)
         connection.send(self._welcome(session.id, workspace, environment))
-        self._calls.resume(session)
+        self._attachments.resume(session)
         return link
 
     def _welcome(self, session: str, workspace: str, environment: str) -> Welcome:

@@ -19,13 +19,5 @@ class Indexes:
             self.low += 1
         return True
 
-    def discard(self, number: int) -> None:
-        """Take out a number that was added last of all (an input that could not be taken after all)."""
-        if number >= self.low:
-            self._above.discard(number)
-        else:
-            self._above.update(range(number + 1, self.low))
-            self.low = number
-
     def __contains__(self, number: int) -> bool:
         return number < self.low or number in self._above

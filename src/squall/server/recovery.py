@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from squall.scheduling.model import InputsArrived
 from squall.server import outcomes
-from squall.server.calls import call_of
+from squall.server.attachments import call_of
 from squall.store.base import OutputRecord
 from squall.wire import codec
 from squall.wire.values import InputItem, OutputItem

@@ -65,7 +65,10 @@ class AppPublished:
 
 @dataclass(slots=True)
 class AppRef:
-    """`app.stop`, `app.get`, `logs.follow`: an app by id or by name (in the session's environment)."""
+    """`app.stop`, `app.get`, `logs.follow`: an app by id or by name (in the session's environment).
+
+    For `app.get` from inside a container, an empty one is the app that the container works for.
+    """
 
     app: str
 

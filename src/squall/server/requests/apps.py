@@ -35,7 +35,8 @@ async def stop(services: Services, session: Session, body: AppRef) -> Empty:
 
 @handles("app.get")
 async def get(services: Services, session: Session, body: AppRef) -> AppInfo:
-    return _info(services, services.catalog.app(session, body.app))
+    own = None if body.app else services.nodes.containers.get(session.container)
+    return _info(services, own.function.app if own else services.catalog.app(session, body.app))
 
 
 @handles("app.lookup")

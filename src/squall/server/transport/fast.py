@@ -15,7 +15,7 @@ from picows.picows import WSAutoPingStrategy, WSProtocol  # type: ignore[attr-de
 
 from squall.server.transport.heartbeat import Heartbeat
 from squall.server.transport.link import Wire
-from squall.server.transport.peers import is_unix, name_of
+from squall.server.transport.peers import in_kernel, is_unix, name_of
 from squall.wire.codec import FRAME_LIMIT
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ _silent = logging.Logger("squall.server.picows", logging.CRITICAL + 1)  # noqa: 
 log = logging.getLogger("squall.server.transport")
 
 _READ_BUFFER = 16 << 10
-#: `send` copies frames up to this size. Of larger ones it gives uvloop a view of the frame's head, in a buffer
-#: that the next frame overwrites before this one has left; so these are sent from a buffer of their own, with
-#: room for the head in front.
+#: `send` copies frames up to this size. Of larger ones it gives uvloop a view of the frame's head, which the
+#: next frame overwrites before this one has left; so these are sent from buffers of their own, with room for
+#: the head in front.
 _COPIED = 8192
 _HEAD = 14
 
@@ -116,7 +116,7 @@ class _Listener(WSListener, Wire):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self._heartbeat = Heartbeat(self._limits, self.pending, transport.send_ping, self._dead)
+        self._heartbeat = Heartbeat(self._limits, self._left, transport.send_ping, self._dead)
         self._link.open(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -156,6 +156,9 @@ class _Listener(WSListener, Wire):
             self._arrived += count
             if self._arrived > self._limits.hello_bytes:
                 self._link.refuse("its first frame is no Hello")
+
+    def _left(self) -> int:
+        return self.pending() + in_kernel(self._ws.underlying_transport)
 
     def _dead(self) -> None:
         log.info("%s is silent: its connection ends", name_of(self._link.peer))

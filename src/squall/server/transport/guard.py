@@ -55,7 +55,8 @@ def _values(headers: Headers, name: bytes) -> list[str]:
 
 def _without_port(host: str) -> str:
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        address, bracket, _ = host[1:].partition("]")
+        return address if bracket else host
     return host.partition(":")[0].lower()
 
 

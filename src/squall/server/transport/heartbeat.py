@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 class Heartbeat:
     """Pings a silent peer, and calls `dead` when that brings no sign of life.
 
-    Signs of life are bytes that arrive (`heard`), and bytes of ours that leave (`pending` shrinks): a slow
-    reader's pong waits behind all that it has to read. While reading is off nothing can be heard.
+    Signs of life are bytes that arrive (`heard`), and bytes of ours that do (`left`, those that have not,
+    shrinks): a slow reader's pong waits behind all that it has to read. While reading is off nothing can be
+    heard.
     """
 
     def __init__(
         self,
         limits: Limits,
-        pending: Callable[[], int],
+        left: Callable[[], int],
         ping: Callable[[], None],
         dead: Callable[[], None],
     ) -> None:
         self._limits = limits
-        self._pending = pending
+        self._count = left
         self._ping = ping
         self._dead = dead
         self._loop = asyncio.get_running_loop()
@@ -42,7 +43,7 @@ class Heartbeat:
         self._timer.cancel()
 
     def _look(self) -> None:
-        now, left = self._loop.time(), self._pending()
+        now, left = self._loop.time(), self._count()
         if left < self._left or not self.reading:
             self._heard = now
         self._left = left

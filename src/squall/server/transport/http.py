@@ -88,11 +88,11 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._peer: Peer = peer_of(transport)
         self._over = False
-        self._head_bytes = 0
+        self._chunk = self._head_bytes = 0
         self._in_head = True
         self._timer = self.loop.call_later(self.door.limits.head, self._too_slow)
         # For the routes: in their `state`.
-        self.app_state = {**self.app_state, "peer": self._peer, "abort": transport.abort}
+        self.app_state = {**self.app_state, "peer": self._peer, "transport": transport}
         if self._peer.kind == "unix" and not allowed_uid(
             self._peer.uid, self.door.own_uid, self.door.allowed_uids
         ):
@@ -105,14 +105,15 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._over:
             return
-        self._head_bytes += len(data)
+        self._chunk = len(data)
+        self._head_bytes += self._chunk
         super().data_received(data)
         if self._in_head and self._head_bytes > self.door.limits.head_bytes and not self._over:
             self._answer(431, f"a request's head is over {self.door.limits.head_bytes} bytes")
 
     def on_message_begin(self) -> None:
         self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._chunk
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

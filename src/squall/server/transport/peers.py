@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import socket
 import struct
+import termios
 from typing import TYPE_CHECKING
 
 from squall.server.connection import Peer
@@ -28,6 +31,17 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
         return Peer("unix", uid=_UCRED.unpack(raw)[1])
     name = transport.get_extra_info("peername")
     return Peer("tcp", address=str(name[0]) if name else "")
+
+
+def in_kernel(transport: asyncio.BaseTransport) -> int:
+    """Bytes that were sent and that the other end's kernel has not taken (SIOCOUTQ of tcp(7), unix(7))."""
+    sock = transport.get_extra_info("socket")
+    answer = array.array("i", [0])
+    try:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, answer)
+    except OSError:
+        return 0
+    return answer[0]
 
 
 def name_of(peer: Peer) -> str:

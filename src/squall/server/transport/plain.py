@@ -12,8 +12,6 @@ from starlette.websockets import WebSocketDisconnect
 from squall.server.transport.link import Link, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.websockets import WebSocket
 
     from squall.server.connection import Acceptor
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 async def converse(websocket: WebSocket, acceptor: Acceptor, limits: Limits, links: set[Link]) -> None:
     """One connection, from its upgrade to its end. uvicorn pings; `state` is what `http` put there."""
     link = Link(websocket.state.peer, acceptor, limits, links)
-    wire = _PlainWire(websocket, websocket.state.abort)
+    wire = _PlainWire(websocket, websocket.state.transport)
     await websocket.accept()
     writer = asyncio.ensure_future(wire.write_all())
     try:
@@ -50,9 +48,9 @@ async def _read_all(websocket: WebSocket, wire: _PlainWire, link: Link) -> None:
 
 
 class _PlainWire(Wire):
-    def __init__(self, websocket: WebSocket, abort: Callable[[], None]) -> None:
+    def __init__(self, websocket: WebSocket, transport: asyncio.Transport) -> None:
         self._websocket = websocket
-        self._abort = abort
+        self._transport = transport
         self._queue: deque[bytes] = deque()
         self._size = 0
         self._news = asyncio.Event()
@@ -65,8 +63,9 @@ class _PlainWire(Wire):
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):  # gone; the reader hears of it
             while True:
                 while self._queue:
-                    await self._websocket.send_bytes(self._queue[0])
-                    self._size -= len(self._queue.popleft())
+                    frame = self._queue.popleft()
+                    await self._websocket.send_bytes(frame)
+                    self._size -= len(frame)
                 if self._code is not None:
                     await self._websocket.close(self._code)
                     return
@@ -79,7 +78,7 @@ class _PlainWire(Wire):
         self._news.set()
 
     def pending(self) -> int:
-        return self._size
+        return self._size + self._transport.get_write_buffer_size()
 
     def read(self, *, on: bool) -> None:
         if on:
@@ -94,4 +93,4 @@ class _PlainWire(Wire):
 
     def abort(self) -> None:
         self.readable.set()
-        self._abort()
+        self._transport.abort()

@@ -1,0 +1,162 @@
+"""Clients inside containers: relayed frames, the container's identity, and an end with the container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from squall.server import nested as room
+from squall.wire import codec
+from squall.wire import messages as m
+from squall.wire.control import METHODS, AppCreate, Empty, TokenNew
+from squall.wire.values import PROTOCOL, InputItem, Payload
+from tests.server.fakes import FakeNode, settle, spec
+
+if TYPE_CHECKING:
+    from tests.server.fakes import World
+
+pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
+HELLO = m.Hello(PROTOCOL, "client", "0", environment="elsewhere")
+CALL = "fc-" + "c" * 32
+
+
+class Inside:
+    """A client in a container, as the node relays it."""
+
+    def __init__(self, node: FakeNode, container: str, number: int = 1) -> None:
+        self.node = node
+        self.container = container
+        self.number = number
+
+    def send(self, *messages: object) -> None:
+        self.node.send(m.Nested(self.container, self.number, codec.encode(messages)))
+
+    def got(self, kind: type[T]) -> list[T]:
+        key = (self.container, self.number)
+        mine = [n for n in self.node.of(m.Nested) if (n.container, n.connection) == key]
+        return [x for n in mine if n.data for x in codec.decode(n.data) if isinstance(x, kind)]
+
+    @property
+    def closed(self) -> bool:
+        return m.Nested(self.container, self.number, b"") in self.node.of(m.Nested)
+
+    async def hello(self) -> m.Welcome:
+        self.send(HELLO)
+        await settle()
+        (welcome,) = self.got(m.Welcome)
+        return welcome
+
+
+async def inside(world: World) -> tuple[FakeNode, Inside, dict[str, str], str]:
+    """A container of f that runs an input; its functions, and that input."""
+    client, node = await world.client(environment="dev"), await world.node()
+    node.hold = True
+    app = await client.app(spec("f"), spec("g"))
+    call = client.call(app.functions["f"], b"x")
+    await node.work()
+    return node, Inside(node, node.inputs[f"{call}:0"][0]), app.functions, f"{call}:0"
+
+
+async def test_a_nested_call_comes_home(world: World) -> None:
+    node, client, functions, parent = await inside(world)
+    welcome = await client.hello()
+    assert (welcome.workspace, welcome.environment) == ("default", "dev")
+    client.send(m.Inputs(CALL, functions["g"], "unary", [InputItem(0, Payload(b"abc"))], parent=parent))
+    await node.work()
+    assert world.plane._services.table.calls[CALL].parent == parent
+    node.finish(f"{CALL}:0")
+    (outputs,) = client.got(m.Outputs)
+    assert outputs.items[0].outcome.payload.data == b"cba"
+
+
+async def test_children_are_cancelled_with_their_parent(world: World) -> None:
+    node, client, functions, parent = await inside(world)
+    await client.hello()
+    client.send(m.Inputs(CALL, functions["g"], "unary", [InputItem(0, Payload(b"abc"))], parent=parent))
+    await node.work()
+    node.finish(parent)
+    await node.work()
+    assert client.got(m.Outputs)[0].items[0].outcome.status == "cancelled"
+
+
+async def test_a_foreign_input_is_no_parent(world: World) -> None:
+    node, client, functions, _parent = await inside(world)
+    await client.hello()
+    client.send(m.Inputs(CALL, functions["g"], "unary", [InputItem(0, Payload())], parent="fc-other:0"))
+    await node.work()
+    assert world.plane._services.table.calls[CALL].parent == ""
+
+
+async def test_it_ends_with_its_container(world: World) -> None:
+    node, client, functions, parent = await inside(world)
+    await client.hello()
+    client.send(m.Inputs(CALL, functions["g"], "unary", [InputItem(0, Payload(b"abc"))], parent=parent))
+    await node.work()
+    node.end(client.container, "oom")
+    await node.work()
+    assert CALL not in world.plane._services.table.calls
+    assert not [s for s in world.plane._services.sessions.sessions.values() if s.container]
+
+
+async def test_it_comes_back_through_its_nodes_new_connection(world: World) -> None:
+    node, client, functions, parent = await inside(world)
+    welcome = await client.hello()
+    client.send(m.Inputs(CALL, functions["g"], "unary", [InputItem(0, Payload(b"abc"))], parent=parent))
+    await node.work()
+    node.connection.close()
+    await node.connect()
+    node.finish(f"{CALL}:0")
+    client.send(m.Hello(PROTOCOL, "client", "0", session=welcome.session))
+    await settle()
+    assert client.got(m.Welcome)[0].session == welcome.session
+    assert client.got(m.Outputs)[0].items[0].outcome.payload.data == b"cba"
+
+
+async def test_it_is_no_administrator(world: World) -> None:
+    _node, client, _functions, _parent = await inside(world)
+    await client.hello()
+    client.send(m.Request(1, "token.new", codec.pack(TokenNew())))
+    await settle()
+    assert [f.code for f in client.got(m.Failure)] == ["auth"]
+    assert METHODS["token.new"][0] is TokenNew
+
+
+async def test_it_cannot_be_a_node(world: World) -> None:
+    _node, client, _functions, _parent = await inside(world)
+    client.send(m.Hello(PROTOCOL, "node", "0"))
+    await settle()
+    assert [f.code for f in client.got(m.Failure)] == ["auth"]
+
+
+async def test_its_own_apps_are_in_its_environment(world: World) -> None:
+    _node, client, _functions, _parent = await inside(world)
+    await client.hello()
+    client.send(m.Request(1, "app.create", codec.pack(AppCreate("inner"))))
+    client.send(m.Request(2, "session.close", codec.pack(Empty())))
+    await settle()
+    records = [a for a in await world.store.apps() if a.name == "inner"]
+    assert [(a.environment, a.state) for a in records] == [("dev", "stopped")]
+
+
+@pytest.mark.parametrize("data", [b"\0", b"\0\0\0\x05\x04", b"garbage" * 10])
+async def test_garbage_ends_that_connection_only(world: World, data: bytes) -> None:
+    node, client, _functions, _parent = await inside(world)
+    await client.hello()
+    node.send(m.Nested(client.container, 1, data))
+    assert client.closed
+    assert not node.connection.closed
+    assert (await Inside(node, client.container, 2).hello()).workspace == "default"
+
+
+async def test_containers_of_others_and_too_many_are_refused(world: World) -> None:
+    node, client, _functions, _parent = await inside(world)
+    stranger = Inside(node, "ct-stranger")
+    stranger.send(HELLO)
+    assert stranger.closed
+    for number in range(2, room.MAX_CONNECTIONS + 3):
+        Inside(node, client.container, number).send(HELLO)
+    assert Inside(node, client.container, room.MAX_CONNECTIONS + 2).closed
+    assert not Inside(node, client.container, room.MAX_CONNECTIONS).closed
