@@ -6,7 +6,6 @@ import asyncio
 import pickle
 import sys
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -16,6 +15,7 @@ from squall.node import resources, squallcopy
 from squall.node.agent import Agent, Parts
 from squall.node.endpoint import Endpoint
 from squall.node.settings import Settings
+from squall.runtime.double import DoubleRuntime
 from squall.runtime.process import ProcessRuntime
 from squall.wire import messages as m
 from squall.wire.hashing import blob_id, manifest_id
@@ -24,6 +24,7 @@ from tests.node.fake_server import FakeServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
 
     from squall.runtime.driver import Runtime
 
@@ -33,15 +34,19 @@ class HostBuilder(Builder):
 
     def __init__(self) -> None:
         self.failure: BuildError | None = None
-        self.python = sys.executable
+        #: By base.
+        self.pythons: dict[str, str] = {}
 
     async def ensure(
-        self, recipe: Recipe, manifests: Mapping[str, Manifest], log: Callable[[bytes, int, int], None]
+        self,
+        recipe: Recipe,
+        manifests: Mapping[str, Manifest],  # noqa: ARG002
+        log: Callable[[bytes, int, int], None],
     ) -> BuiltImage:
         log(b"building\n", 1, 1)
         if self.failure is not None:
             raise self.failure
-        return BuiltImage("im-1", (), {}, "/root", self.python)
+        return BuiltImage("im-1", ("/layers/a",), {}, "/root", self.pythons.get(recipe.base, sys.executable))
 
     async def images(self) -> list[str]:
         return ["im-1"]
@@ -57,6 +62,8 @@ class Node:
         self.builder = HostBuilder()
         self.settings: dict[str, Any] = {"cancel_grace": 1.0, "stop_grace": 2.0}
         self.runtime: Runtime | None = None
+        self.waits = True
+        self.in_use: list[str] = []
         self.agent: Agent | None = None
         self._numbers = count(1)
         self._running: asyncio.Task[None] | None = None
@@ -64,7 +71,8 @@ class Node:
     async def start(self) -> None:
         await self.server.start()
         await self.start_agent()
-        await self.server.expect(m.Announce)
+        if self.waits:
+            await self.server.expect(m.Announce)
 
     async def start_agent(self) -> None:
         settings = Settings(self.state, f"unix:{self.server.path}", "no-1", "process", **self.settings)
@@ -78,9 +86,35 @@ class Node:
             resources=resources.of_this_machine("process", (), {}),
             squall=squallcopy.ensure(settings.runtime),
             make_builder=lambda _files: self.builder,
+            sweep=self.swept,
+            release=runtime.close,
         )
         self.agent = Agent(parts)
         self._running = asyncio.create_task(self.agent.run())
+
+    async def crash(self) -> None:
+        """As after kill -9: the agent's descriptors are closed, and nothing else is done."""
+        agent = self.agent
+        assert agent is not None
+        assert self._running is not None
+        for container in agent._containers.values():
+            container._talk.close()
+            if container._door is not None:
+                container._door._loop.remove_reader(container._door._socket)
+                container._door._socket.close()
+            for timer in container._timers:
+                timer.cancel()
+        agent._logs.stop()
+        for task in list(agent._tasks):
+            task.cancel()
+        await asyncio.gather(*agent._tasks, return_exceptions=True)
+        agent._containers.clear()
+        agent._parts.__dict__["release"] = DoubleRuntime().close
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+    async def swept(self, _builder: Builder, in_use: list[str]) -> None:
+        self.in_use = in_use
 
     async def stop(self) -> None:
         if self._running is not None:
@@ -98,7 +132,9 @@ class Node:
         manifest = Manifest(entries)
         return manifest_id(manifest), manifest
 
-    def order(self, code: str, qualname: str = "f", **function: Any) -> m.StartContainer:
+    def order(
+        self, code: str, qualname: str = "f", base: str = "debian_slim", **function: Any
+    ) -> m.StartContainer:
         """To start a container of this function."""
         number = next(self._numbers)
         name, manifest = self.source(work=code)
@@ -106,7 +142,7 @@ class Node:
             qualname, "work", qualname, "im-1", mounts=[MountRef(name, "/squall/source")], **function
         )
         return m.StartContainer(
-            f"ct-{number}", "fu-1", spec, "ap-1", "default", "main", 1_000_000, Recipe("debian_slim"), {name: manifest}
+            f"ct-{number}", "fu-1", spec, "ap-1", "default", "main", 1_000_000, Recipe(base), {name: manifest}
         )
 
     async def container(self, code: str, qualname: str = "f", **function: Any) -> str:
@@ -132,8 +168,12 @@ class Node:
 
     async def ended(self, container: str) -> m.ContainerState:
         async def either() -> m.ContainerState:
-            failed = asyncio.create_task(self.server.expect(m.ContainerState, container=container, state="failed"))
-            exited = asyncio.create_task(self.server.expect(m.ContainerState, container=container, state="exited"))
+            failed = asyncio.create_task(
+                self.server.expect(m.ContainerState, container=container, state="failed")
+            )
+            exited = asyncio.create_task(
+                self.server.expect(m.ContainerState, container=container, state="exited")
+            )
             done, pending = await asyncio.wait([failed, exited], return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
                 task.cancel()

@@ -6,16 +6,28 @@ import asyncio
 import base64
 import hashlib
 import struct
-from pathlib import Path
-from typing import Any, TypeVar
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from squall.wire import codec
 from squall.wire import messages as m
 from squall.wire.hashing import blob_id
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
 T = TypeVar("T")
 TIMEOUT = 20.0
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for it, for as long as a test may take."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.02)
 
 
 class FakeServer:

@@ -76,7 +76,11 @@ def test_exceptions_come_home(run: Run) -> None:
         container = await node.container("def f():\n    raise ValueError('no')\n")
         outcome = (await node.server.output(node.assign(container))).output.outcome
         assert outcome.error is not None
-        assert (outcome.status, outcome.error.type, outcome.error.message) == ("exception", "ValueError", "no")
+        assert (outcome.status, outcome.error.type, outcome.error.message) == (
+            "exception",
+            "ValueError",
+            "no",
+        )
         assert "work.py" in outcome.error.traceback
         assert isinstance(pickle.loads(outcome.payload.data), ValueError)
 
@@ -179,7 +183,14 @@ def test_a_traced_input_has_all_hops_in_order(run: Run) -> None:
         container = await node.container(SAME)
         trace = (await node.server.output(node.assign(container, 1, trace=[]))).output.trace
         assert trace is not None
-        names = ["agent.received", "runner.sent", "runner.started", "runner.output", "agent.answered", "agent.output"]
+        names = [
+            "agent.received",
+            "runner.sent",
+            "runner.started",
+            "runner.output",
+            "agent.answered",
+            "agent.output",
+        ]
         assert [name for name, _ in trace] == names
         assert [t for _, t in trace] == sorted(t for _, t in trace)
 

@@ -15,8 +15,15 @@ from squall.wire import messages as m
 if TYPE_CHECKING:
     from tests.node.conftest import Node, Run
 
-SLEEP = "import time\ndef f(seconds=60):\n    print('go', flush=True)\n    time.sleep(seconds)\n    return 'slept'\n"
-DEAF = "import time\ndef f():\n    while True:\n        try:\n            time.sleep(9)\n        except BaseException:\n            pass\n"
+SLEEP = (
+    "import time\ndef f(seconds=60):\n    print('go', flush=True)\n"
+    "    time.sleep(seconds)\n    return 'slept'\n"
+)
+DEAF = (
+    "import time\ndef f():\n    while True:\n        try:\n"
+    "            time.sleep(9)\n        except BaseException:\n"
+    "            pass\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +117,9 @@ def test_a_container_that_dies_of_its_input(
     run: Run, how: str, reason: str, code: int | None, signal: int | None
 ) -> None:
     async def scenario(node: Node) -> None:
-        container = await node.container(f"import os, time\ndef f():\n    time.sleep(0.1)\n    print('last')\n    {how}\n")
+        container = await node.container(
+            f"import os, time\ndef f():\n    time.sleep(0.1)\n    print('last')\n    {how}\n"
+        )
         inputs = [node.assign(container) for _ in range(4)]
         outcome = (await node.server.output(inputs[0])).output.outcome
         assert outcome.error is not None
@@ -138,7 +147,11 @@ def test_killed_from_outside_its_input_is_a_victim(run: Run) -> None:
 
 def test_a_result_just_before_the_end_counts(run: Run) -> None:
     async def scenario(node: Node) -> None:
-        code = "import os, threading\ndef f():\n    threading.Timer(0.05, os._exit, [4]).start()\n    return 'made it'\n"
+        code = (
+            "import os, threading\ndef f():\n"
+            "    threading.Timer(0.05, os._exit, [4]).start()\n"
+            "    return 'made it'\n"
+        )
         container = await node.container(code)
         assert await node.call(container) == "made it"
         assert (await node.ended(container)).exit_code == 4
@@ -172,8 +185,8 @@ def test_a_start_that_takes_too_long(run: Run) -> None:
 
 def test_a_program_that_is_not_there(run: Run) -> None:
     async def scenario(node: Node) -> None:
-        node.builder.python = "/nowhere/python"
-        order = node.order("def f(): pass\n")
+        node.builder.pythons["bad"] = "/nowhere/python"
+        order = node.order("def f(): pass\n", base="bad")
         node.server.send(order)
         state = await node.ended(order.container)
         assert state.state == "failed"

@@ -68,7 +68,9 @@ class Agent:
         assert hello.kind == protocol.HELLO
         return hello
 
-    def configure(self, qualname: str, module: str = "work", payload: bytes = b"", **more: Any) -> protocol.Frame:
+    def configure(
+        self, qualname: str, module: str = "work", payload: bytes = b"", **more: Any
+    ) -> protocol.Frame:
         """CONFIG, and the answer."""
         if self.alarm is not None:
             self.alarm.close()

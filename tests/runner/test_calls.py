@@ -49,7 +49,10 @@ def test_modules_of_the_script_are_main_too(agent: Agent) -> None:
 
 
 def test_context_names_the_running_input(agent: Agent) -> None:
-    code = "import sys\ndef f():\n    c = sys.modules['squall.runner.context']\n    return c.input_id, c.call_id\n"
+    code = (
+        "import sys\ndef f():\n    c = sys.modules['squall.runner.context']\n"
+        "    return c.input_id, c.call_id\n"
+    )
     agent.load(code, "f")
     assert agent.call() == ("fc-1:1", "fc-1")
 
@@ -58,7 +61,8 @@ def test_exception_keeps_type_cause_and_the_users_frames(agent: Agent) -> None:
     code = (
         "class Odd(Exception):\n    pass\n"
         "def inner():\n    raise ValueError('no')\n"
-        "def f():\n    try:\n        inner()\n    except ValueError as e:\n        raise Odd('yes', 7) from e\n"
+        "def f():\n    try:\n        inner()\n"
+        "    except ValueError as e:\n        raise Odd('yes', 7) from e\n"
     )
     (agent.source / "odd.py").write_text(code)
     agent.load("from odd import f\n", "f")
@@ -81,7 +85,10 @@ def test_builtin_exception_round_trips_with_its_cause(agent: Agent) -> None:
 
 
 def test_exception_that_cannot_be_pickled_is_told_in_words(agent: Agent) -> None:
-    code = "class E(Exception):\n    def __init__(self, a, b):\n        super().__init__('only')\ndef f():\n    raise E(1, 2)\n"
+    code = (
+        "class E(Exception):\n    def __init__(self, a, b):\n"
+        "        super().__init__('only')\ndef f():\n    raise E(1, 2)\n"
+    )
     agent.load(code, "f")
     agent.input()
     frame = agent.receive()
@@ -177,7 +184,9 @@ def test_prints_leave_before_the_result(agent: Agent) -> None:
 
 
 def test_a_forked_child_that_comes_back_says_nothing(agent: Agent) -> None:
-    agent.load("import os\ndef f():\n    pid = os.fork()\n    if pid: os.waitpid(pid, 0)\n    return 1\n", "f")
+    agent.load(
+        "import os\ndef f():\n    pid = os.fork()\n    if pid: os.waitpid(pid, 0)\n    return 1\n", "f"
+    )
     assert agent.call() == 1
     assert agent.call() == 1
     assert agent.stop()[0] == 0

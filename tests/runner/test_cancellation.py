@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from tests.runner.conftest import Agent
 
 BUSY = "def f(busy):\n    print('go', flush=True)\n    while busy:\n        pass\n    return 'fine'\n"
-SLEEP = "import time\ndef f(busy):\n    print('go', flush=True)\n    time.sleep(60 * busy)\n    return 'fine'\n"
+SLEEP = (
+    "import time\ndef f(busy):\n    print('go', flush=True)\n    time.sleep(60 * busy)\n    return 'fine'\n"
+)
 LOCK = (
     "import threading\nlock = threading.Lock()\nlock.acquire()\n"
     "def f(busy):\n    print('go', flush=True)\n    busy and lock.acquire()\n    return 'fine'\n"
@@ -34,7 +36,9 @@ def has_begun(agent: Agent) -> None:
     assert agent.process.stdout.readline() == b"go\n"
 
 
-@pytest.mark.parametrize("code", [BUSY, SLEEP, LOCK, ASYNC, SWALLOW], ids=["loop", "sleep", "lock", "async", "swallow"])
+@pytest.mark.parametrize(
+    "code", [BUSY, SLEEP, LOCK, ASYNC, SWALLOW], ids=["loop", "sleep", "lock", "async", "swallow"]
+)
 def test_cancels_running_code(agent: Agent, code: str) -> None:
     agent.load(code, "f")
     number = agent.input(1)
@@ -78,7 +82,10 @@ def test_a_cancellation_that_comes_too_late_hits_nobody(agent: Agent) -> None:
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_a_generator_waiting_for_credit(agent: Agent, kind: str) -> None:
-    code = f"{kind} f():\n    try:\n        yield 1\n        yield 2\n    finally:\n        print('closed', flush=True)\n"
+    code = (
+        f"{kind} f():\n    try:\n        yield 1\n        yield 2\n"
+        f"    finally:\n        print('closed', flush=True)\n"
+    )
     agent.load(code, "f")
     number = agent.input(header={"c": 1})
     assert agent.receive().kind == protocol.YIELD

@@ -31,7 +31,9 @@ def test_a_missing_package_says_which_and_what_to_do(agent: Agent) -> None:
     frame, stderr = failure(agent, "import no_such_package.sub\ndef f(): pass\n")
     message = frame.header["message"]
     assert frame.header["type"] == "ModuleNotFoundError"
-    assert all(part in message for part in ("work", "no_such_package", "im-test", '.pip_install("no_such_package")'))
+    assert all(
+        part in message for part in ("work", "no_such_package", "im-test", '.pip_install("no_such_package")')
+    )
     assert stderr.decode().splitlines() == [message]
 
 
@@ -94,7 +96,19 @@ def test_a_users_module_may_have_the_name_of_ours(agent: Agent, name: str) -> No
 
 
 def test_the_runner_starts_without_asyncio_and_the_like() -> None:
-    code = f"import sys; sys.path.append({str(RUNNER.parents[1])!r}); import squall.runner.main; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"asyncio", "subprocess", "traceback", "inspect", "mmap", "typing_extensions", "ctypes", "cloudpickle"}
+    path = str(RUNNER.parents[1])
+    code = f"import sys; sys.path.append({path!r}); import squall.runner.main; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
+    )
+    heavy = {
+        "asyncio",
+        "subprocess",
+        "traceback",
+        "inspect",
+        "mmap",
+        "typing_extensions",
+        "ctypes",
+        "cloudpickle",
+    }
     assert not heavy & set(done.stdout.split())

@@ -1,1 +1,1 @@
-"""The agent of one machine: starts containers, feeds their runners, builds images, and answers to the server."""
+"""The agent of one machine: starts containers, feeds their runners, builds images, reports."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from squall.node import records
@@ -20,12 +21,12 @@ from squall.node.transfers import Transfers
 from squall.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
-
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from pathlib import Path
 
     from squall.build.base import Builder, Files
     from squall.node.endpoint import Endpoint
+    from squall.node.images import Sweep
     from squall.node.settings import Settings
     from squall.runtime.driver import Runtime
     from squall.wire.values import ContainerUsage
@@ -35,7 +36,9 @@ log = logging.getLogger("squall.node")
 
 @dataclass(frozen=True)
 class Parts:
-    """What the command line decides. `squall` is the folder that containers see at /opt/squall."""
+    """What the command line decides. `squall` is the folder that containers see at /opt/squall, `release`
+    lets go of the driver when the agent ends.
+    """
 
     settings: Settings
     endpoint: Endpoint
@@ -43,6 +46,8 @@ class Parts:
     resources: m.NodeResources
     squall: Path
     make_builder: Callable[[Files], Builder]
+    sweep: Sweep
+    release: Callable[[], Awaitable[None]]
 
 
 class Agent(Owner):
@@ -53,10 +58,12 @@ class Agent(Owner):
         self._settings = parts.settings
         self._link = Link(parts.endpoint, self, parts.settings.token)
         self._transfers = Transfers(self._link)
-        self._reports = Reports(self._link.send, lambda: self._link.heartbeats)
+        self._reports = Reports(
+            self._link.send, lambda: self._link.heartbeats, partial(self._hold, "reports")
+        )
         self._logs = Logs(self._link.send, self._link.ready.is_set)
         sources = Sources(parts.settings.sources, self._transfers)
-        self._images = Images(parts.make_builder(sources), self._link)
+        self._images = Images(parts.make_builder(sources), parts.sweep, self._link)
         self._services = Services(
             settings=parts.settings,
             runtime=parts.runtime,
@@ -69,6 +76,7 @@ class Agent(Owner):
             squall=parts.squall,
         )
         self._containers: dict[str, Container] = {}
+        self._holds: set[str] = set()
         self._present: list[str] = []
         self._meters = Meters(parts.runtime, self._containers.values)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,8 +85,8 @@ class Agent(Owner):
         """Adopt what runs, then serve until cancelled. Raises link.RefusedError."""
         self._settings.containers.mkdir(parents=True, exist_ok=True)
         await self._services.sources.clear()
-        self._present = await self._images.present()
         await self._adopt()
+        self._present = await self._images.present()
         meters = asyncio.create_task(self._meters.run())
         try:
             await self._link.run()
@@ -89,6 +97,7 @@ class Agent(Owner):
     async def _adopt(self) -> None:
         """Containers that an earlier life started. Those without a record are nobody's, and end."""
         known = records.load_all(self._settings.containers)
+        await self._images.sweep([layer for record in known.values() for layer in record.layers])
         for process in await self._parts.runtime.adopt():
             record = known.pop(process.id, None)
             if record is None:
@@ -120,7 +129,7 @@ class Agent(Owner):
         for task in list(self._tasks):
             task.cancel()
         self._logs.stop()
-        await self._parts.runtime.close()
+        await self._parts.release()
 
     # -- the link's owner
 
@@ -144,8 +153,7 @@ class Agent(Owner):
             handler(self, message)
 
     def congested(self, full: bool) -> None:
-        for container in self._containers.values():
-            container.congested(full=full)
+        self._hold("server", full)
 
     def confirmed(self, number: int) -> None:
         self._reports.confirmed(number)
@@ -170,6 +178,8 @@ class Agent(Owner):
             return
         container = Container(self._services, records.of(self._settings.containers, message))
         self._containers[container.id] = container
+        for why in self._holds:
+            container.pause(why)
         self._spawn(self._live(container, container.run()))
 
     def _stop(self, message: m.StopContainer) -> None:
@@ -209,6 +219,18 @@ class Agent(Owner):
 
     def _transfer(self, message: m.BlobChunk | m.Response | m.Failure) -> None:
         self._transfers.received(message)
+
+    def _hold(self, why: str, full: bool) -> None:
+        """Read containers no further, or again: the server takes what they say too slowly."""
+        if full:
+            self._holds.add(why)
+        else:
+            self._holds.discard(why)
+        for container in self._containers.values():
+            if full:
+                container.pause(why)
+            else:
+                container.resume(why)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -116,7 +116,9 @@ class Channel:
     def _read_some(self) -> bool:
         """False when there is nothing (more) to read."""
         try:
-            size, ancillary, flags, _ = self._socket.recvmsg_into([self._buffer], _ROOM, socket.MSG_CMSG_CLOEXEC)
+            size, ancillary, flags, _ = self._socket.recvmsg_into(
+                [self._buffer], _ROOM, socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return False
         except OSError:

@@ -14,7 +14,6 @@ from squall.node.door import Door
 from squall.node.ends import End
 from squall.node.journal import Journal
 from squall.node.nested import NestedClients
-from squall.node.records import Record
 from squall.node.transfers import TransferError
 from squall.runtime.driver import DriverError
 from squall.runtime.process import ProcessRuntime
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from squall.build.base import BuiltImage
+    from squall.node.records import Record
     from squall.node.services import Services
     from squall.runtime.driver import Started
     from squall.runtime.spec import ContainerSpec
@@ -104,14 +104,14 @@ class Container(Owner):
     def nested(self) -> NestedClients:
         return self._nested
 
-    def congested(self, *, full: bool) -> None:
+    def pause(self, why: str) -> None:
         """The server takes no more for now."""
-        if full:
-            self._talk.pause("server")
-            self._nested.pause()
-        else:
-            self._talk.resume("server")
-            self._nested.resume()
+        self._talk.pause(why)
+        self._nested.pause(why)
+
+    def resume(self, why: str) -> None:
+        self._talk.resume(why)
+        self._nested.resume(why)
 
     def disconnected(self) -> None:
         """Clients inside open new connections when the server is back."""
@@ -185,7 +185,7 @@ class Container(Owner):
             function.image, start.recipe, start.workspace, start.manifests
         )
         trees, serialized = await self._materials()
-        self._record.save()
+        self._record.save(image.layers)
         self._talk.keep(Journal(self._record.journal))
         self._door = Door(self._record.sockets, self._talk.attach, self._nested.accept)
         self._talk.configure(self._config(trees), serialized)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.node import ends, outcomes, payloads
 from squall.node.channel import Channel, Payloads
+from squall.node.deadlines import Deadlines
 from squall.node.deliveries import Deliveries
 from squall.node.inputs import Attempt, Inputs, OutOfTurnError
 from squall.node.transfers import TransferError
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from squall.node.services import Services
     from squall.wire.values import Outcome
 
-#: An input that runs for so many seconds is worth telling the server that it has begun.
-_TELL_AFTER = 0.02
 #: Inputs that a runner may claim to hold when it comes back.
 _HELD = 1024
 
@@ -55,7 +54,9 @@ class Owner(ABC):
 class Conversation(Payloads):
     """Survives its connection: a runner, or this agent, may come back."""
 
-    def __init__(self, services: Services, container: str, workspace: str, timeout: float, owner: Owner) -> None:
+    def __init__(
+        self, services: Services, container: str, workspace: str, timeout: float, owner: Owner
+    ) -> None:
         self.inputs = Inputs()
         self.ready = False
         self._services = services
@@ -74,8 +75,9 @@ class Conversation(Payloads):
         self._draining = False
         self._fetched: dict[Attempt, int] = {}
         self._fetching: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._kill_at: float | None = None
+        self._deadlines = Deadlines(
+            self.inputs, services.settings.cancel_grace, self._tell, self._ring, self._is_stuck
+        )
         self._paused: set[str] = set()
 
     # -- what the container says
@@ -92,7 +94,7 @@ class Conversation(Payloads):
             call = noted.input.rpartition(":")[0]
             item = NodeInput(noted.input, noted.attempt, Payload(), call, timeout=self._timeout)
             self.inputs.adopt(noted.number, item, time.monotonic())
-        self._arm()
+        self._deadlines.begun()
 
     def configure(self, header: dict[str, Any], payload: bytes) -> None:
         """What the runner is to be told, now if it waits for it."""
@@ -129,7 +131,7 @@ class Conversation(Payloads):
         if attempt is None or attempt.dropped:
             return
         if self.inputs.begun(attempt):
-            self._cancel(attempt, "cancelled")
+            self._deadlines.cancel(attempt, "cancelled")
             return
         if self.inputs.drop(attempt):
             self._ring(attempt)
@@ -178,8 +180,7 @@ class Conversation(Payloads):
         if self._alarm is not None:
             self._alarm.close()
             self._alarm = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadlines.close()
         if self._fetching is not None:
             self._fetching.cancel()
         for attempt in list(self._fetched):
@@ -192,10 +193,9 @@ class Conversation(Payloads):
     def resend_yields(self) -> None:
         """After an announcement: the server skips those that it has."""
         for attempt in self.inputs.sent:
-            if attempt.kept:
-                first = attempt.kept[0][0]
-                items = [payload for _, payload in attempt.kept]
-                self._services.link.send(NodeYields(self._container, *attempt.key, first, items))
+            again = self._kept_yields(attempt)
+            if again is not None:
+                self._services.link.send(again)
 
     # -- what the runner says (channel.Payloads)
 
@@ -206,6 +206,8 @@ class Conversation(Payloads):
                 raise BadFrame(f"a frame of kind {frame.kind}")
             if fd is not None and frame.kind not in _WITH_PAYLOAD:
                 raise BadFrame("a payload where none belongs")
+            if self.ready and frame.kind in {protocol.READY, protocol.FAILED}:
+                raise BadFrame("ready for a second time")
         except BadFrame:
             if fd is not None:
                 os.close(fd)
@@ -230,8 +232,7 @@ class Conversation(Payloads):
             self._send_config()
 
     def _compare(self, held: list[tuple[int, str, int]]) -> None:
-        """What the dead agent had given it, and it had not read, or answered into the void: the server must
-        hear that this is lost."""
+        """What the dead agent took along (unread inputs, unread answers): the server must hear of it."""
         known = {(a.number, *a.key) for a in self.inputs.sent}
         if not known.issuperset(held):
             raise BadFrame("a HELLO that holds what nobody gave it")
@@ -249,14 +250,12 @@ class Conversation(Payloads):
         if self._alarm is not None:
             self._alarm.close()
         self._alarm, theirs = socket.socketpair()
-        self._alarm.setblocking(False)  # noqa: FBT003
+        self._alarm.setblocking(False)
         described = {**header, "alarm": True, **_attached(fd)}
         descriptors = [theirs.detach(), *([] if fd is None else [fd])]
         self._send(protocol.encode(protocol.CONFIG, 0, described, data), descriptors)
 
     def _is_ready(self, _frame: Frame, _fd: int | None) -> None:
-        if self.ready:
-            raise BadFrame("READY twice")
         self.ready = True
         self._owner.is_ready()
         self._pump()
@@ -276,8 +275,8 @@ class Conversation(Payloads):
             if fd is not None:
                 os.close(fd)
             raise BadFrame(str(error)) from None
-        self._kill_at = None
         self._note_end(attempt.number)
+        self._deadlines.ended(attempt)
         if attempt.dropped or attempt.verdict:
             if fd is not None:
                 os.close(fd)
@@ -330,7 +329,7 @@ class Conversation(Payloads):
             attempt = self.inputs.take(time.monotonic())
             if attempt is not None:
                 self._give(attempt)
-        self._arm()
+        self._deadlines.begun()
 
     async def _fetch(self, attempt: Attempt) -> None:
         try:
@@ -376,23 +375,21 @@ class Conversation(Payloads):
         item = attempt.input
         index = int(item.input.rpartition(":")[2] or 0)
         outcomes.hop(item, "agent.output", time.monotonic())
-        output = OutputItem(index, outcome, item.attempt, item.trace)
-        self._services.reports.output(self._container, NodeOutput(item.input, item.attempt, output, seconds))
+        output = NodeOutput(
+            item.input, item.attempt, OutputItem(index, outcome, item.attempt, item.trace), seconds
+        )
+        self._services.reports.output(self._container, output, self._kept_yields(attempt))
+
+    def _kept_yields(self, attempt: Attempt) -> NodeYields | None:
+        """Those that the server may not have."""
+        if not attempt.kept:
+            return None
+        items = [payload for _, payload in attempt.kept]
+        return NodeYields(self._container, *attempt.key, attempt.kept[0][0], items)
 
     def verdict(self, attempt: Attempt) -> Outcome:
         """How an attempt ends that we have ended."""
         return ends.timed_out(attempt.input.timeout) if attempt.verdict == "timeout" else ends.cancelled()
-
-    # -- time
-
-    def _cancel(self, attempt: Attempt, verdict: str) -> None:
-        """Interrupt the running input; should it not react, its container is killed."""
-        if attempt.verdict:
-            return
-        attempt.verdict = verdict
-        self._ring(attempt)
-        self._kill_at = time.monotonic() + self._services.settings.cancel_grace
-        self._arm(again=True)
 
     def _ring(self, attempt: Attempt) -> None:
         if self._alarm is not None:
@@ -401,38 +398,11 @@ class Conversation(Payloads):
             except OSError:  # it does not listen: what does not end in time is killed
                 return
 
-    def _arm(self, *, again: bool = False) -> None:
-        """A timer for the running input, set lazily: quick inputs come and go under one that is set already."""
-        if self._timer is not None and not again:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        running = self.inputs.running
-        if running is None:
-            return
-        deadline = running.began + running.input.timeout
-        due = deadline if running.told else min(deadline, running.began + _TELL_AFTER)
-        if running.verdict:
-            due = self._kill_at or due
-        delay = max(due - time.monotonic(), 0.001)
-        self._timer = self._loop.call_later(delay, self._on_time)
+    def _tell(self, attempt: Attempt) -> None:
+        self._services.link.send(InputsStarted(self._container, [attempt.key]))
 
-    def _on_time(self) -> None:
-        self._timer = None
-        running = self.inputs.running
-        now = time.monotonic()
-        if running is None:
-            return
-        if not running.told and now >= running.began + _TELL_AFTER:
-            running.told = True
-            self._services.link.send(InputsStarted(self._container, [running.key]))
-        if running.verdict and self._kill_at is not None and now >= self._kill_at:
-            self._owner.must_end(ends.End("stopped", "an input did not end after it was cancelled"))
-            return
-        if not running.verdict and now >= running.began + running.input.timeout:
-            self._cancel(running, "timeout")
-        self._arm()
+    def _is_stuck(self) -> None:
+        self._owner.must_end(ends.End("stopped", "an input did not end after it was cancelled"))
 
     # -- bits
 

@@ -1,4 +1,4 @@
-"""Payloads of one container in their order: large ones become blobs of the server first, the rest waits behind."""
+"""Payloads of one container in their order: large ones become blobs first, the rest waits behind them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Deliveries:
             return
         self._queue.append((payload, deliver))
         if len(self._queue) == _MOST:
-            self._busy(True)  # noqa: FBT003
+            self._busy(True)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
@@ -58,7 +58,7 @@ class Deliveries:
         while self._queue:
             payload, deliver = self._queue.popleft()
             if len(self._queue) == _MOST - 1:
-                self._busy(False)  # noqa: FBT003
+                self._busy(False)
             deliver(await self._stored(payload) if isinstance(payload, int) else payload)
         self._task = None
 

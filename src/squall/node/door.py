@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: Connections that have said nothing yet; for how many seconds one may be so.
 _STRANGERS = 16
 _PATIENCE = 10.0
+_FULL_PAUSE = 0.5
 
 
 class Door:
@@ -32,11 +33,14 @@ class Door:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._strangers: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._pause: asyncio.TimerHandle | None = None
         self._path = folder / "agent.sock"
         self._socket = _listening(folder)
         self._loop.add_reader(self._socket, self._accept)
 
     def close(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
         for stranger in list(self._strangers):
@@ -47,12 +51,18 @@ class Door:
     def _accept(self) -> None:
         try:
             stranger, _ = self._socket.accept()
-        except OSError:  # it went away meanwhile, or we are out of descriptors: it is still there next time
+        except BlockingIOError:
+            return
+        except OSError:  # out of descriptors: it waits until there are some
+            self._loop.remove_reader(self._socket)
+            self._pause = self._loop.call_later(
+                _FULL_PAUSE, self._loop.add_reader, self._socket, self._accept
+            )
             return
         if len(self._strangers) >= _STRANGERS:
             stranger.close()
             return
-        stranger.setblocking(False)  # noqa: FBT003
+        stranger.setblocking(False)
         self._strangers[stranger] = self._loop.call_later(_PATIENCE, self._refuse, stranger)
         self._loop.add_reader(stranger, self._introduced, stranger)
 
@@ -97,5 +107,5 @@ def _listening(folder: Path) -> socket.socket:
         raise
     finally:
         os.close(parent)
-    listener.setblocking(False)  # noqa: FBT003
+    listener.setblocking(False)
     return listener

@@ -37,7 +37,9 @@ class Endpoint:
         parts = urlsplit(text)
         if parts.scheme not in _PORTS or not parts.hostname or parts.path not in {"", "/"}:
             raise ValueError(f"{text!r} is no server: use unix:PATH, ws://HOST:PORT or wss://HOST:PORT")
-        return cls(host=parts.hostname, port=parts.port or _PORTS[parts.scheme], tls=parts.scheme in {"wss", "https"})
+        return cls(
+            host=parts.hostname, port=parts.port or _PORTS[parts.scheme], tls=parts.scheme in {"wss", "https"}
+        )
 
     def framing(self) -> Framing:
         if self.path:
@@ -55,4 +57,6 @@ class Endpoint:
         return protocol
 
     def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else f"{'wss' if self.tls else 'ws'}://{self.host}:{self.port}"
+        return (
+            f"unix:{self.path}" if self.path else f"{'wss' if self.tls else 'ws'}://{self.host}:{self.port}"
+        )

@@ -117,11 +117,9 @@ class Sources(Files):
 
     async def _evict(self, folder: Path) -> None:
         """The longest unused first."""
-        trees = [p for p in folder.glob("mo-*") if not self._uses[p] and p not in self._making]
-        if len(trees) < _KEPT:
-            return
-        trees.sort(key=lambda p: p.stat().st_mtime)
-        for tree in trees[: len(trees) - _KEPT + 1]:
+        trees = await asyncio.to_thread(_by_age, folder)
+        unused = [p for p in trees if not self._uses[p] and p not in self._making]
+        for tree in unused[: max(0, len(unused) - _KEPT + 1)]:
             gone = tree.with_name(f".new-{tree.name}-old")
             os.rename(tree, gone)
             await asyncio.to_thread(_remove, gone)
@@ -165,6 +163,10 @@ def _finish(manifest: Manifest, first: Mapping[str, FileEntry], root: Path) -> N
             target.chmod((entry.mode & 0o111) | 0o444)
     for folder, _, _ in os.walk(root):
         Path(folder).chmod(0o755)
+
+
+def _by_age(folder: Path) -> list[Path]:
+    return sorted(folder.glob("mo-*"), key=lambda p: p.stat().st_mtime)
 
 
 def _remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images on this machine: what the server asks for, by way of a builder, with the log on its way to who waits."""
+"""Images on this machine: what the server asks for, by way of a builder, and the log for who waits."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from squall.node.transfers import TransferError
 from squall.wire.messages import BuildImage, BuildLog, ImageDone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from squall.build.base import Builder, BuiltImage
     from squall.node.link import Link
     from squall.wire.values import Manifest, Recipe
+
+    #: Called with a builder and the layers in use.
+    Sweep = Callable[[Builder, list[str]], Awaitable[object]]
 
 #: Bytes that wait for the server at which build output is dropped: it may be endless.
 _FULL = 4 << 20
 
 
 class Images:
-    def __init__(self, builder: Builder, link: Link) -> None:
+    """`sweep` is how this builder cleans up."""
+
+    def __init__(self, builder: Builder, sweep: Sweep, link: Link) -> None:
         self._builder = builder
+        self._sweep = sweep
         self._link = link
 
     async def build(self, order: BuildImage) -> None:
@@ -51,6 +57,10 @@ class Images:
             raise BuildError(f"the image could not be built: {error}") from None
         finally:
             building_for.reset(token)
+
+    async def sweep(self, in_use: list[str]) -> None:
+        """Remove what unfinished builds left; `in_use` are layers of containers that run already."""
+        await self._sweep(self._builder, in_use)
 
     async def present(self) -> list[str]:
         """Ids of images that are here whole."""

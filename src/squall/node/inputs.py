@@ -1,4 +1,4 @@
-"""The inputs of one container: which wait here, which the runner has, which of them runs. Pure: no I/O, no clock.
+"""The inputs of one container: which wait here, which the runner has, which one runs. Pure.
 
 The runner works in order, so the first that it has is the one that runs; nobody needs to say so. What it has
 beyond that is prefetched: enough that a quick function never waits for us, and no more.
@@ -23,6 +23,8 @@ AHEAD_MOST = 256
 _WEIGHT = 0.1
 #: Yields that are kept for the next connection when no bound was given.
 _KEPT_YIELDS = 64
+#: And bytes of them in all.
+_KEPT_BYTES = 8 << 20
 
 
 class OutOfTurnError(Exception):
@@ -31,7 +33,7 @@ class OutOfTurnError(Exception):
 
 @dataclass(eq=False)
 class Attempt:
-    """One attempt at one input. `verdict`: "", or how it is going to end whatever the runner says ("cancelled",
+    """One attempt at one input. `verdict`: "", or how it will end whatever the runner says ("cancelled",
     "timeout"). `dropped`: revoked before it began; the runner's answer is nobody's business.
     """
 
@@ -47,6 +49,7 @@ class Attempt:
     yields: int = 0
     #: The newest yields: (number, payload).
     kept: deque[tuple[int, Payload]] = field(default_factory=deque)
+    kept_bytes: int = 0
 
     @property
     def key(self) -> tuple[str, int]:
@@ -54,15 +57,18 @@ class Attempt:
 
     def may_yield(self, number: object) -> bool:
         """Whether the next value may have this number. How many an adopted attempt has given, only its runner
-        knows; it was bounded by a credit that we do not know either, and the server checks both."""
+        knows; it was bounded by a credit that we do not know either, and the server checks both.
+        """
         if self.yields < 0 and isinstance(number, int) and number >= 0:
             self.yields, self.credit = number, number + _KEPT_YIELDS
         return number == self.yields and self.yields < self.credit
 
     def keep(self, number: int, payload: Payload) -> None:
+        """The newest ones, for the next connection. If more is lost, the server gives the input up."""
         self.kept.append((number, payload))
-        if len(self.kept) > max(self.input.credit, _KEPT_YIELDS):
-            self.kept.popleft()
+        self.kept_bytes += len(payload.data)
+        while len(self.kept) > max(self.input.credit, _KEPT_YIELDS) or self.kept_bytes > _KEPT_BYTES:
+            self.kept_bytes -= len(self.kept.popleft()[1].data)
 
 
 class Inputs:

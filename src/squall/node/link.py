@@ -1,4 +1,4 @@
-"""The agent's way to its server: connects, introduces itself, keeps its lease, and comes back when cut off."""
+"""The agent's way to its server: connects, introduces itself, keeps its lease, comes back."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Owner(ABC):
 
 
 class Link(Events):
-    """`send` is silent while there is no connection: the owner announces its state when there is one again."""
+    """`send` is silent while there is no connection: the owner announces its state on the next one."""
 
     def __init__(self, endpoint: Endpoint, owner: Owner, token: str = "") -> None:
         self._endpoint = endpoint
@@ -113,24 +113,29 @@ class Link(Events):
         loop = asyncio.get_running_loop()
         self._welcome = self._refusal = None
         try:
-            connecting = self._endpoint.connect(loop, lambda: Connection(self._endpoint.framing(), self))
-            self._connection = await asyncio.wait_for(connecting, _PATIENCE)
+            connecting = self._endpoint.connect(loop, self._make_connection)
+            connection = await asyncio.wait_for(connecting, _PATIENCE)
         except (OSError, asyncio.TimeoutError) as error:
             log.debug("no server at %s: %s", self._endpoint, error)
             return False
-        heartbeat = asyncio.create_task(self._beat(self._connection))
+        heartbeat = asyncio.create_task(self._beat(connection))
         try:
-            await self._connection.closed.wait()
+            await connection.closed.wait()
         finally:
             heartbeat.cancel()
         self._check_refusal()
         return self._welcome is not None
 
+    def _make_connection(self) -> Connection:
+        """Known from its first moment: the server may speak before `connect` has returned."""
+        self._connection = Connection(self._endpoint.framing(), self)
+        return self._connection
+
     def _check_refusal(self) -> None:
         if self._refusal is None:
             return
         log.warning("the server refused this node: %s", self._refusal.message)
-        if not self._ever and self._refusal.code in {"auth", "version", "invalid"}:
+        if not self._ever and self._refusal.code in {"auth", "version"}:
             raise RefusedError(self._refusal.message)
 
     async def _beat(self, connection: Connection) -> None:

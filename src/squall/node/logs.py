@@ -72,7 +72,7 @@ class _Pipe:
     """One output of a container."""
 
     def __init__(self, fd: int, number: int, allowance: Allowance) -> None:
-        os.set_blocking(fd, False)  # noqa: FBT003
+        os.set_blocking(fd, False)
         self.fd = fd
         self.number = number
         self.open = True

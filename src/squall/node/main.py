@@ -6,9 +6,11 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +79,9 @@ def node_id(state: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 after SIGTERM or SIGINT, 1 with one line on stderr when it cannot work."""
     settings = parse(arguments)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=os.environ.get("SQUALL_LOGLEVEL", "INFO"))
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=os.environ.get("SQUALL_LOGLEVEL", "INFO")
+    )
     try:
         _run(settings)
     except (DriverError, RefusedError, OSError) as error:
@@ -87,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: Settings) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a container takes six descriptors
     if sys.version_info >= (3, 11):
         import uvloop
 
@@ -129,7 +135,24 @@ async def parts(settings: Settings) -> Parts:
         resources=resources.of_this_machine(runtime.name, runtime.losses, settings.gpus),
         squall=await asyncio.to_thread(squallcopy.ensure, settings.runtime),
         make_builder=make_builder,
+        sweep=_sweep,
+        release=partial(_release, runtime),
     )
+
+
+async def _sweep(builder: Builder, in_use: list[str]) -> None:
+    if isinstance(builder, DirectoryBuilder):
+        await builder.sweep(in_use)
+    elif isinstance(builder, VenvBuilder):
+        await builder.sweep()
+
+
+async def _release(runtime: Runtime) -> None:
+    """The launcher is its supervisor's to end; without one, what still runs is ours."""
+    if isinstance(runtime, NamespacesRuntime):
+        runtime.disconnect()
+    else:
+        await runtime.close()
 
 
 async def _runtime(settings: Settings) -> Runtime:

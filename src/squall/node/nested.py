@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-#: Connections of one container, bytes of a frame from inside, bytes that wait for a client that does not read.
+#: Connections of one container; bytes of a frame from inside, and of those that a client does not read.
 CONNECTIONS = 32
 FRAME = 8 << 20
 UNREAD = 64 << 20
 _CHUNK = 256 << 10
+#: Frames relayed a turn.
+_FRAMES = 64
 _LENGTH = struct.Struct(">I")
 
 
@@ -33,7 +35,7 @@ class NestedClients:
         self._send = send
         self._numbers = count(1)
         self._clients: dict[int, _Client] = {}
-        self._paused = False
+        self._paused: set[str] = set()
 
     def accept(self, connection: socket.socket) -> None:
         if len(self._clients) >= CONNECTIONS:
@@ -65,15 +67,17 @@ class NestedClients:
         if tell:
             self._send(Nested(self._container, number, b""))
 
-    def pause(self) -> None:
-        self._paused = True
+    def pause(self, why: str) -> None:
+        """Read nothing while there is a reason."""
+        self._paused.add(why)
         for client in self._clients.values():
             client.pause()
 
-    def resume(self) -> None:
-        self._paused = False
-        for client in self._clients.values():
-            client.resume()
+    def resume(self, why: str) -> None:
+        self._paused.discard(why)
+        if not self._paused:
+            for client in self._clients.values():
+                client.resume()
 
     def close(self, *, tell: bool = False) -> None:
         """All of them: the container is gone, or (they come back by themselves) the server."""
@@ -94,7 +98,7 @@ class _Client:
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
         self._reading = False
-        connection.setblocking(False)  # noqa: FBT003
+        connection.setblocking(False)
         self.resume()
 
     def pause(self) -> None:
@@ -106,6 +110,8 @@ class _Client:
         if not self._reading:
             self._reading = True
             self._loop.add_reader(self._fd, self._readable)
+            if self._whole():
+                self._loop.call_soon(self._readable)
 
     def close(self) -> None:
         self.pause()
@@ -123,31 +129,46 @@ class _Client:
             self._write()
 
     def _readable(self) -> None:
-        try:
-            data = self._socket.recv(_CHUNK)
-        except BlockingIOError:
+        """Bounded work: what is left of a chunk full of tiny frames follows in the next turn."""
+        if not self._reading:
             return
-        except OSError:
-            data = b""
-        if data:
+        if not self._whole():
+            try:
+                data = self._socket.recv(_CHUNK)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._owner.end(self._number)
+                return
             self._buffer += data
-        if not data or not self._cut():
-            self._owner.end(self._number)
+        self._relay_some()
 
-    def _cut(self) -> bool:
-        """Relay what is whole; False for what is no frame of this side."""
+    def _whole(self) -> bool:
+        """Whether a frame has come, or what can be none."""
+        if len(self._buffer) < _LENGTH.size:
+            return False
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        return not 0 < length <= FRAME or len(self._buffer) >= _LENGTH.size + length
+
+    def _relay_some(self) -> None:
         at = 0
-        while len(self._buffer) - at >= _LENGTH.size:
+        for _ in range(_FRAMES):
+            if len(self._buffer) - at < _LENGTH.size:
+                break
             (length,) = _LENGTH.unpack_from(self._buffer, at)
             if not 0 < length <= FRAME:
-                return False
+                self._owner.end(self._number)
+                return
             end = at + _LENGTH.size + length
             if len(self._buffer) < end:
                 break
             self._owner.relay(self._number, bytes(memoryview(self._buffer)[at + _LENGTH.size : end]))
             at = end
         del self._buffer[:at]
-        return True
+        if self._whole():
+            self._loop.call_soon(self._readable)
 
     def _write(self) -> None:
         while self._unsent:

@@ -26,7 +26,9 @@ def of(header: Mapping[str, Any], yields: int, payload: Payload | str) -> Outcom
     if status == "done":
         return Outcome("done", yields=yields)
     if status == "cancelled":
-        return Outcome("cancelled", error=ErrorInfo("InputCancellation", "the input was cancelled"), yields=yields)
+        return Outcome(
+            "cancelled", error=ErrorInfo("InputCancellation", "the input was cancelled"), yields=yields
+        )
     error = ErrorInfo(
         text(header, "type", _NAME) or "Exception", text(header, "message"), text(header, "tb", _TRACEBACK)
     )
@@ -36,7 +38,9 @@ def of(header: Mapping[str, Any], yields: int, payload: Payload | str) -> Outcom
 
 
 def lost_argument(error: Exception) -> Outcome:
-    return Outcome("failed", error=ErrorInfo("ServiceError", f"the input's arguments could not be fetched: {error}"))
+    return Outcome(
+        "failed", error=ErrorInfo("ServiceError", f"the input's arguments could not be fetched: {error}")
+    )
 
 
 def text(header: Mapping[str, Any], key: str, limit: int = _MESSAGE) -> str:

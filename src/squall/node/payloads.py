@@ -43,7 +43,7 @@ class Payloads:
             os.close(fd)
 
     async def store(self, fd: int) -> Payload:
-        """A sealed memory file as a blob of the server. Closes the descriptor. Raises TransferError, OSError."""
+        """A sealed memory file as a blob of the server. Closes the descriptor. May raise TransferError."""
         try:
             size = os.fstat(fd).st_size
             blob = await asyncio.to_thread(digest, fd, size)

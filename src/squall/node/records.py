@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from contextlib import suppress
@@ -12,6 +13,7 @@ from squall.wire import codec
 from squall.wire.messages import StartContainer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -38,11 +40,21 @@ class Record:
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def save(self) -> None:
+    @property
+    def layers(self) -> list[str]:
+        """Of its image: they must stay while it runs."""
+        try:
+            found = json.loads((self.folder / "layers").read_bytes())
+        except (OSError, ValueError):
+            return []
+        return [str(layer) for layer in found]
+
+    def save(self, layers: Sequence[str]) -> None:
         """Make the folder. Raises OSError."""
         for part in (self.sockets, self.home):
             part.mkdir(parents=True, exist_ok=True)
         self.sockets.chmod(0o755)
+        (self.folder / "layers").write_text(json.dumps(list(layers)))
         order = self.folder / "order"
         temporary = self.folder / "order.new"
         temporary.write_bytes(codec.encode([self.start]))

@@ -1,7 +1,7 @@
-"""What the server must hear, until it surely has: outputs until it says so, ends until a later heartbeat's answer.
+"""What the server must hear, until it has: outputs until it says so, ends until a later heartbeat's answer.
 
-A new connection begins with an announcement of what is; what is not yet confirmed counts as still there, so that
-the server does not run it again in the moment before it hears of it.
+A new connection begins with an announcement of what is; what is not yet confirmed counts as still there, so
+that the server does not run it again in the moment before it hears of it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from squall.wire.messages import AnnouncedContainer, ContainerState, NodeOutput, NodeOutputs, RunningInput
+from squall.wire.messages import (
+    AnnouncedContainer,
+    ContainerState,
+    NodeOutput,
+    NodeOutputs,
+    NodeYields,
+    RunningInput,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Bytes of unconfirmed outputs at which containers are no longer read.
 FULL = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Output:
+    container: str
+    output: NodeOutput
+    yields: NodeYields | None
+
+    @property
+    def size(self) -> int:
+        yields = 0 if self.yields is None else sum(len(p.data) for p in self.yields.payloads)
+        return yields + len(self.output.output.outcome.payload.data)
 
 
 @dataclass(frozen=True)
@@ -28,23 +47,26 @@ class _Ended:
 
 
 class Reports:
-    """`send` is silent without a connection; `heartbeats` is the number of the newest one sent."""
+    """`send` is silent without a connection; `heartbeats` is the number of the newest one sent.
 
-    def __init__(self, send: Callable[..., None], heartbeats: Callable[[], int]) -> None:
+    `full` is told when too much waits for confirmation, and when it does not any more.
+    """
+
+    def __init__(
+        self, send: Callable[..., None], heartbeats: Callable[[], int], full: Callable[[bool], None]
+    ) -> None:
         self._send = send
         self._heartbeats = heartbeats
-        self._outputs: dict[tuple[str, int], tuple[str, NodeOutput]] = {}
+        self._full = full
+        self._outputs: dict[tuple[str, int], _Output] = {}
         self._ended: list[_Ended] = []
         self._bytes = 0
 
-    @property
-    def full(self) -> bool:
-        return self._bytes > FULL
-
-    def output(self, container: str, output: NodeOutput) -> None:
+    def output(self, container: str, output: NodeOutput, yields: NodeYields | None = None) -> None:
+        """An attempt's end; `yields` are those of it that go along when it must be said again."""
         key = (output.input, output.attempt)
-        self._outputs[key] = (container, output)
-        self._bytes += len(output.output.outcome.payload.data)
+        self._outputs[key] = _Output(container, output, yields)
+        self._count(self._outputs[key].size)
         self._send(NodeOutputs(container, [output]))
 
     def state(self, state: ContainerState) -> None:
@@ -53,7 +75,10 @@ class Reports:
 
     def ended(self, state: ContainerState, function: str) -> None:
         """Its last word. The unbegun inputs are in it; the others have their outputs, or are the server's."""
-        inputs = [*self.pending(state.container), *(RunningInput(i, n, started=False) for i, n in state.returned)]
+        inputs = [
+            *self.pending(state.container),
+            *(RunningInput(i, n, started=False) for i, n in state.returned),
+        ]
         announced = AnnouncedContainer(state.container, function, state.state == "exited", inputs)
         self._ended.append(_Ended(self._heartbeats() + 1, state, announced))
         self._send(state)
@@ -62,14 +87,18 @@ class Reports:
         for input_id, attempt in keys:
             found = self._outputs.pop((input_id, attempt), None)
             if found is not None:
-                self._bytes -= len(found[1].output.outcome.payload.data)
+                self._count(-found.size)
 
     def confirmed(self, heartbeat: int) -> None:
         self._ended = [e for e in self._ended if e.heartbeat > heartbeat]
 
     def pending(self, container: str) -> list[RunningInput]:
         """Inputs whose outputs are not confirmed: they are still this node's."""
-        return [RunningInput(i, n, started=True) for (i, n), (c, _) in self._outputs.items() if c == container]
+        return [
+            RunningInput(i, n, started=True)
+            for (i, n), kept in self._outputs.items()
+            if kept.container == container
+        ]
 
     def announced(self) -> list[AnnouncedContainer]:
         """Containers that have ended and nobody may have heard of it."""
@@ -78,8 +107,10 @@ class Reports:
     def resend(self) -> None:
         """After an announcement."""
         by_container: dict[str, list[NodeOutput]] = {}
-        for container, output in self._outputs.values():
-            by_container.setdefault(container, []).append(output)
+        for kept in self._outputs.values():
+            if kept.yields is not None:
+                self._send(kept.yields)
+            by_container.setdefault(kept.container, []).append(kept.output)
         self._send(*(NodeOutputs(container, items) for container, items in by_container.items()))
         again, self._ended = self._ended, []
         for ended in again:
@@ -90,4 +121,9 @@ class Reports:
         """The lease is lost: all of this is somebody else's now."""
         self._outputs.clear()
         self._ended.clear()
-        self._bytes = 0
+        self._count(-self._bytes)
+
+    def _count(self, size: int) -> None:
+        before, self._bytes = self._bytes, self._bytes + size
+        if (before > FULL) != (self._bytes > FULL):
+            self._full(self._bytes > FULL)

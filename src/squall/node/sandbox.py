@@ -72,7 +72,9 @@ class NodeSandbox(Sandbox):
             status = await asyncio.wait_for(self._runtime.wait(spec.id), self._timeout)
         except asyncio.TimeoutError:
             await self._end(spec.id)
-            raise BuildError(f"a build step took more than {self._timeout:g} seconds", output.tail()) from None
+            raise BuildError(
+                f"a build step took more than {self._timeout:g} seconds", output.tail()
+            ) from None
         except BaseException:
             await asyncio.shield(self._end(spec.id))
             raise
@@ -96,7 +98,7 @@ class _Output:
         self._rest = b""
 
     def watch(self, fd: int) -> None:
-        os.set_blocking(fd, False)  # noqa: FBT003
+        os.set_blocking(fd, False)
         self._pipes.append(fd)
         self._loop.add_reader(fd, self._read, fd)
 

@@ -31,7 +31,7 @@ DEFAULTS = {
 
 
 class SpecError(Exception):
-    """This driver cannot do what the function asks; one line."""
+    """What the function asks, the driver cannot do; one line."""
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class Transfers:
                 offset = end
                 if end >= size:
                     break
-                while self._link.buffered() > _HIGH and not done.done():
+                while self._link.buffered() > _HIGH and not done.done():  # noqa: ASYNC110 - shared with others
                     await asyncio.sleep(_PAUSE)
                 await asyncio.sleep(0)
             await done

@@ -81,7 +81,9 @@ class Executor:
             values = self._invoke(payload)
         if hasattr(type(values), "__anext__"):
             with self._interrupts.interruptible():
-                self._event_loop().run(self._event_loop().generate(values, stream, self, counted), self._interrupts)
+                self._event_loop().run(
+                    self._event_loop().generate(values, stream, self, counted), self._interrupts
+                )
             return
         with self._interrupts.interruptible():
             iterator = iter(values)
@@ -119,7 +121,7 @@ class Executor:
             raise RefusedError(_not_picklable(self._name, value, error)) from error
         if len(data) > self._limit:
             size, limit = len(data) >> 20, self._limit >> 20
-            message = f"a result of {self._name} has {size} MiB, {limit} MiB are possible: write it to storage instead"
+            message = f"a result of {self._name} has {size} MiB, {limit} MiB are possible: send it in parts"
             raise RefusedError(results.failed("RequestSizeError", message))
         return data
 
@@ -138,7 +140,11 @@ class _Counter:
 
 
 def _not_loadable(name: str, error: Exception) -> Answer:
-    advice = "the container's image needs the module" if isinstance(error, ImportError) else "are the versions alike?"
+    advice = (
+        "the container's image needs the module"
+        if isinstance(error, ImportError)
+        else "are the versions alike?"
+    )
     message = f"the arguments of {name} cannot be unpickled in the container: {_line(error)} ({advice})"
     return results.failed("DeserializationError", message)
 

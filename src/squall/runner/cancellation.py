@@ -100,4 +100,6 @@ class Interrupts:
                 data = os.read(self._alarm, _ROOM)
             except OSError:
                 return
-            self._cancelled.update(n for (n,) in ALARM.iter_unpack(data[: len(data) // ALARM.size * ALARM.size]))
+            self._cancelled.update(
+                n for (n,) in ALARM.iter_unpack(data[: len(data) // ALARM.size * ALARM.size])
+            )

@@ -32,7 +32,7 @@ class AgentGoneError(Exception):
 class Channel:
     """Frames to and from the agent. `on_connect` gives the frames that open a connection.
 
-    A lost connection is made again inside `send` and `receive`; the frame that could not be sent is sent then.
+    A lost connection is made again inside `send` and `receive`; what could not be sent is sent then.
     """
 
     def __init__(self, path: str) -> None:
@@ -69,7 +69,9 @@ class Channel:
         if self._socket is not None:
             self._poll.poll()
 
-    def send(self, kind: int, number: int = 0, header: dict[str, Any] | None = None, payload: bytes = b"") -> None:
+    def send(
+        self, kind: int, number: int = 0, header: dict[str, Any] | None = None, payload: bytes = b""
+    ) -> None:
         """One frame; a large payload goes in a memory file."""
         if len(payload) <= protocol.INLINE:
             self._send(protocol.encode(kind, number, header, payload), [])
@@ -120,7 +122,7 @@ class Channel:
             try:
                 self._send_once(data, descriptors)
                 return
-            except OSError:
+            except OSError:  # noqa: PERF203 - once, as a rule
                 self.connect()
 
     def _send_once(self, data: bytes, descriptors: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Finds the user's function: by module and name in the mounted source, or in the cloudpickle that came along."""
+"""Finds the user's function: by module and name in the mounted source, or in a cloudpickle."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def function(config: Mapping[str, Any], serialized: bytes | memoryview) -> Calla
     for name in config["qualname"].split("."):
         try:
             found = getattr(found, name)
-        except AttributeError:
+        except AttributeError:  # noqa: PERF203 - names have few parts
             raise LoadError(
                 "NotFoundError",
-                f"the module {config['module']} has no {config['qualname']}: it must be defined at the top level, "
-                "or use serialized=True",
+                f"the module {config['module']} has no {config['qualname']}: "
+                "define it at the top level, or use serialized=True",
             ) from None
     return _raw(found)
 
@@ -63,7 +63,9 @@ def _imported(config: Mapping[str, Any]) -> Any:
         raise _missing(config, error) from error
     except BaseException as error:
         what = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
-        raise LoadError(type(error).__name__, f"importing {config['module']} failed: {what}", error) from error
+        raise LoadError(
+            type(error).__name__, f"importing {config['module']} failed: {what}", error
+        ) from error
     sys.modules["__main__"] = module
     return module
 
@@ -76,7 +78,7 @@ def _unpickled(config: Mapping[str, Any], serialized: bytes | memoryview) -> Any
     except BaseException as error:
         raise LoadError(
             "DeserializationError",
-            f"the serialized function {config['name']} does not load under Python {sys.version.split()[0]}: {error}",
+            f"the serialized {config['name']} does not load under Python {sys.version.split()[0]}: {error}",
             error,
         ) from error
 
@@ -86,7 +88,9 @@ def _missing(config: Mapping[str, Any], error: ModuleNotFoundError) -> LoadError
     source = config["module"] if not config.get("serialized") else f"the function {config['name']}"
     image = config.get("image") or os.environ.get("SQUALL_IMAGE_ID", "")
     if name.split(".")[0] == config["module"].split(".")[0] and not config.get("serialized"):
-        message = f"no module named {name} in the container: was its source sent? (searched {config['paths']})"
+        message = (
+            f"no module named {name} in the container: was its source sent? (searched {config['paths']})"
+        )
         return LoadError("ModuleNotFoundError", message, error)
     message = (
         f"{source} imports {name}, which the image {image} does not have: "

@@ -1,4 +1,4 @@
-"""The program in a container: connects to the agent, loads the user's function, runs inputs one after another."""
+"""The program in a container: connects, loads the user's function, runs one input after another."""
 
 from __future__ import annotations
 

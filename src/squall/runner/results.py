@@ -85,14 +85,15 @@ def _is_ours(filename: str) -> bool:
 
 def _dump_exception(error: BaseException) -> bytes:
     """Empty where it cannot be pickled, or not be unpickled again."""
-    for keep_causes in (True, False):
-        try:
-            data = _pickled(error, keep_causes=keep_causes)
-            if type(pickle.loads(data)) is type(error):
-                return data
-        except BaseException:
-            continue
-    return b""
+    return _round_trip(error, keep_causes=True) or _round_trip(error, keep_causes=False)
+
+
+def _round_trip(error: BaseException, *, keep_causes: bool) -> bytes:
+    try:
+        data = _pickled(error, keep_causes=keep_causes)
+        return data if type(pickle.loads(data)) is type(error) else b""
+    except BaseException:
+        return b""
 
 
 def _pickled(error: BaseException, *, keep_causes: bool) -> bytes:
@@ -114,7 +115,8 @@ def _pickled(error: BaseException, *, keep_causes: bool) -> bytes:
 
 def _with_causes(error: BaseException) -> Any:
     """As the exception reduces itself, with cause and context in its state: BaseException.__setstate__ sets
-    every key as an attribute."""
+    every key as an attribute.
+    """
     reduced = error.__reduce_ex__(_PROTOCOL)
     links = {
         "__cause__": error.__cause__,

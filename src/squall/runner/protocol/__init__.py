@@ -3,15 +3,15 @@
     u32 length | u8 kind | u64 input | u32 header length | header (JSON object, or nothing) | payload
 
 Big-endian; the length counts everything after itself. A payload over INLINE travels as a sealed memory file
-(`memfd`), passed with SCM_RIGHTS together with the first byte of its frame; the header then has "fd": true and
-"size". The agent trusts nothing here: it checks seals and sizes, reads with pread, never maps.
+(`memfd`), passed with SCM_RIGHTS together with the first byte of its frame; the header then has "fd": true
+and "size". The agent trusts nothing here: it checks seals and sizes, reads with pread, never maps.
 
 The first frame of a connection to the container's socket says who it is: HELLO (the runner) or the byte
 string `CLIENT` (a nested client: what follows, both ways, are `u32 length | wire frame`).
 
-Cancellation has a way of its own, for the runner does not read this socket while user code runs: CONFIG brings
-the end of a second socket ("alarm": true, its descriptor before the payload's). The agent writes the numbers
-of cancelled inputs into it (u64 each); their arrival raises a signal in the runner's main thread.
+Cancellation has a way of its own, for the runner does not read this socket while user code runs: CONFIG
+brings the end of a second socket ("alarm": true, its descriptor before the payload's). The agent writes the
+numbers of cancelled inputs into it (u64 each); their arrival raises a signal in the runner's main thread.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ FRAME_LIMIT = 1 << 20
 #: "cancellation": "module:class" of what a cancelled input raises, "limit": bytes of the largest payload};
 #: payload: the serialized callable, if any. Answered by READY or FAILED, also after a reconnect.
 CONFIG = 1
-INPUT = 2  # header: {"in": id, "a": attempt, "call": id, "c": credit, "t": traced}, payload: pickle of (args, kwargs)
+#: header: {"in": id, "a": attempt, "call": id, "c": credit of a generator, "t": whether to tell the times};
+#: payload: the pickle of (args, kwargs).
+INPUT = 2
 CREDIT = 4  # header: {"upto": n}
 STOP = 5  # finish: run exit hooks, leave
 # runner -> agent
 HELLO = 16  # header: {"python": "3.11.2", "held": [[number, id, attempt], ...]}, the one that runs first
 READY = 17  # the user's function is imported
-OUTPUT = 19  # header: {} for a result, {"s": status, "type", "message", "tb", "n": yields}; payload: pickle
+#: header: {} for a result, {"s": status, "type", "message", "tb", "n": yields}; payload: pickle.
+OUTPUT = 19
 YIELD = 20  # header: {"n": number}; payload: pickle
 FAILED = 21  # could not import or set up; header: {"type", "message", "tb"}; payload: the pickled exception
 
@@ -83,7 +86,9 @@ def decode(buffer: bytes | bytearray | memoryview, position: int = 0) -> tuple[F
     start = position + _HEAD.size
     if head > length - _FIXED:
         raise BadFrame("a header longer than its frame")
-    return Frame(kind, input_id, _header(bytes(buffer[start : start + head])), bytes(buffer[start + head : end])), end
+    return Frame(
+        kind, input_id, _header(bytes(buffer[start : start + head])), bytes(buffer[start + head : end])
+    ), end
 
 
 def _header(data: bytes) -> dict[str, Any]:
