@@ -321,7 +321,8 @@ def test_lines_are_labelled_and_whole() -> None:
     show.logs(Logs("ap", [log(b"no end \xff"), log(b"", dropped=7)]))
     show.end()
     assert out.getvalue() == (
-        "classify ct-1a2b | one\nclassify ct-9f9f | other\nclassify ct-1a2b | two\nclassify ct-1a2b | no end \ufffd\n"
+        "classify ct-1a2b | one\nclassify ct-9f9f | other\nclassify ct-1a2b | two\n"
+        "classify ct-1a2b | no end \ufffd\n"
     )
     assert err.getvalue() == (
         "classify ct-1a2b | warn\nclassify ct-1a2b | [7 lines dropped: it wrote too fast]\n"
@@ -331,7 +332,8 @@ def test_lines_are_labelled_and_whole() -> None:
 @pytest.mark.parametrize("quiet", [False, True])
 def test_builds_and_notices_are_left_out_when_quiet(quiet: bool) -> None:
     show, out, err = printer(quiet=quiet)
-    show.build_log(BuildLog("im-123456789", b"fetching\n", 1, 2))
+    show.build_log(BuildLog("im-123456789", b"fetch", 1, 2))
+    show.build_log(BuildLog("im-123456789", b"ing\n", 1, 2))
     show.notice(Notice("ap", "waits for a node"))
     show.reconnected()
     assert out.getvalue() == ""

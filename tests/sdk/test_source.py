@@ -32,7 +32,7 @@ def files(root: Path, module: str, file: str) -> list[str]:
 def test_a_script_and_what_it_imports(project: Project) -> None:
     root = project(
         {
-            "job_script.py": "import job_helper, os, json\nfrom job_tools import x\ndef f():\n    import job_lazy\n",
+            "job_script.py": "import job_helper, os\nfrom job_tools import x\ndef f(): import job_lazy\n",
             "job_helper.py": "import job_deep",
             "job_deep.py": "",
             "job_tools.py": "x = 1",

@@ -57,21 +57,14 @@ def _parameter(parameter: inspect.Parameter) -> click.Parameter:
     names = [parameter.name, "--" + parameter.name.replace("_", "-")]
     if "_" in parameter.name:
         names.append("--" + parameter.name)
-    default = None if parameter.default is _EMPTY else parameter.default
-    required = parameter.default is _EMPTY
+    settings: dict[str, Any] = {"required": True}
+    if parameter.default is not _EMPTY:
+        settings = {"default": parameter.default, "show_default": parameter.default is not None}
     kind, many = _kind(parameter)
     if kind is bool:
         flag = names[1]
-        names = [names[0], f"{flag}/--no-{flag.removeprefix('--')}"]
-        return click.Option(names, default=default, required=required, show_default=not required)
-    return click.Option(
-        names,
-        type=kind,
-        multiple=many,
-        default=default,
-        required=required,
-        show_default=not required and default is not None,
-    )
+        return click.Option([names[0], f"{flag}/--no-{flag.removeprefix('--')}"], **settings)
+    return click.Option(names, type=kind, multiple=many, **settings)
 
 
 def _kind(parameter: inspect.Parameter) -> tuple[Any, bool]:

@@ -35,8 +35,8 @@ _SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 def run(target: str, args: tuple[str, ...], is_module: bool, **options: Any) -> None:
     """Run a local entrypoint or a function of a file.
 
-    TARGET is FILE.py, FILE.py::NAME, or with -m PACKAGE.MODULE::NAME. ARGS are the parameters of the entrypoint
-    or function: `squall run FILE.py --help` shows them.
+    TARGET is FILE.py, FILE.py::NAME, or with -m PACKAGE.MODULE::NAME. ARGS are the parameters of the
+    entrypoint or function: `squall run FILE.py --help` shows them.
     """
     reference = targets.parse(target, is_module=is_module)
     with output.enable_output(quiet=options["quiet"], timestamps=options["timestamps"]) as printer:

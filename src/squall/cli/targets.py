@@ -98,7 +98,7 @@ def runnable(module: ModuleType, reference: Reference) -> Runnable:
             f"{reference.module} has nothing to run: declare an @app.function() or @app.local_entrypoint()."
         )
     raise click.UsageError(
-        f"{reference.module} has several to run: say which, such as {reference.module}::{next(iter(choice))}. "
+        f"{reference.module} has several to run, name one: {reference.module}::{next(iter(choice))}. "
         f"There are {', '.join(choice)}."
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import squall
+from squall.sdk.outcomes import RemoteTraceback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +32,14 @@ def trimmed(error: BaseException) -> str:
 
     With SQUALL_TRACEBACK=1 (`squall --full-traceback`), all of it.
     """
+    cause = error.__cause__
     told = traceback.TracebackException.from_exception(error)
     if os.environ.get("SQUALL_TRACEBACK") != "1":
         for part in _chain(told):
             kept = [frame for frame in part.stack if not _is_machinery(frame.filename)]
             part.stack = traceback.StackSummary.from_list(kept)
+        if not told.stack and isinstance(cause, RemoteTraceback):
+            return cause.text.rstrip() + "\n"  # nothing of the user's is in between
     return "".join(told.format())
 
 

@@ -170,8 +170,10 @@ class AsyncioClient(AsyncClient):
         """Connect, read, connect again; ends when there is no hope."""
         while not self._closed:
             await asyncio.sleep(self._reconnect.pause(time.monotonic()))
-            problem = await self._connection()
-            self._disconnect()
+            try:
+                problem = await self._connection()
+            finally:  # cancelled too: a loop that ends cancels all tasks before it lets us close
+                self._disconnect()
             if self._gives_up(problem):
                 return
 

@@ -52,7 +52,7 @@ def flattened(name: str, values: Iterable[object]) -> list[str]:
     return [text for value in values for text in texts(name, value)]
 
 
-def variables(name: str, value: object) -> dict[str, str]:
+def variables(name: str, value: Any) -> dict[str, str]:
     """Environment variables; those that are None are left out. Raises InvalidError."""
     if value is None:
         return {}

@@ -97,11 +97,12 @@ class Deployed(Handle):
 
     async def resolve(self, mode: Mode) -> Resolved:
         port = await mode.port(self._access)
-        if self._info is None:
+        info = self._info
+        if info is None:
             from squall.wire.control import FunctionLookup
 
-            self._info = await port.request("function.lookup", FunctionLookup(self._app, self._name))
-        return Resolved(port, self._access, self._info.id, self._info.is_generator)
+            info = self._info = await port.request("function.lookup", FunctionLookup(self._app, self._name))
+        return Resolved(port, self._access, info.id, info.is_generator)
 
 
 class ById(Handle):

@@ -58,6 +58,7 @@ class Printer:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._lines = Lines()
+        self._steps: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def watch(self) -> Watch:
@@ -77,7 +78,8 @@ class Printer:
         if self._quiet:
             return
         name = f"image {log.image[:9]}"
-        if log.step:
+        if log.step and self._steps.get(log.image) != log.step:
+            self._steps[log.image] = log.step
             self._write(self._err, f"{name} | step {log.step} of {log.steps}")
         for line in self._lines.add((name, 2), log.data):
             self._write(*self._labelled((name, 2), line))
