@@ -17,7 +17,7 @@ class AuthError(Error):
     """No token, a wrong one, or one that may not do this."""
 
 
-class ClientClosed(Error):  # noqa: N818 - a name of the public surface
+class ClientClosed(Error):
     """The client was closed and then used."""
 
 
@@ -45,7 +45,7 @@ class ImageBuildError(Error):
     """An image could not be built; the message has the failing step's last lines."""
 
 
-class InputCancellation(BaseException):  # noqa: N818 - like KeyboardInterrupt: must pass `except Exception`
+class InputCancellation(BaseException):
     """Raised in user code when its input is cancelled."""
 
 
@@ -53,7 +53,7 @@ class InternalError(Error):
     """A bug of Squall's, or a broken host."""
 
 
-class InternalFailure(Error):  # noqa: N818 - a name of the public surface
+class InternalFailure(Error):
     """The input was lost by the platform after all its re-runs."""
 
 
@@ -61,7 +61,7 @@ class InvalidError(Error):
     """A wrong value or use: the message says which and what is right."""
 
 
-class ModuleNotMountable(Error):  # noqa: N818 - a name of the public surface
+class ModuleNotMountable(Error):
     """A module's files cannot be sent: not found, or over the limit."""
 
 
@@ -70,12 +70,13 @@ class NotFoundError(Error):
 
 
 class PermissionDeniedError(Error):
-    """This identity may not do that."""
+    """The caller's identity may not do that."""
 
 
 class RemoteError(Error):
     """User code failed in a way that has no exception object here: the process died, was killed, or
-    its exception could not be sent."""
+    its exception could not be sent.
+    """
 
 
 class RequestSizeError(Error):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from squall.client import daemon_record
+from squall.daemon.child import Child, Program
 from tests.house.source import ROOT, SRC
 
 if TYPE_CHECKING:
@@ -191,3 +192,18 @@ def test_it_ends_when_nobody_needs_it(machine: Host) -> None:
     machine.busy_file.unlink()
     assert "nobody needs it" in machine.finish()
     assert machine.events()[-1] == "launcher ends"
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_program_runs_only_once_it_is_recorded(tmp_path: Path, recorded: bool) -> None:
+    ran = tmp_path / "ran"
+    child = Child(Program("node", ("/usr/bin/touch", str(ran)), str(tmp_path / "log")))
+    child.start(0.0)
+    assert child.process is not None
+    assert child.process.stdin is not None
+    if recorded:
+        child.go()
+    else:
+        child.process.stdin.close()  # as the kernel does when the supervisor is killed
+    child.process.wait(10)
+    assert ran.exists() == recorded

@@ -6,8 +6,8 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.scheduling.world import World
 from squall.scheduling import model as m
+from tests.scheduling.world import World
 
 pick = st.integers(0, 1_000_000)
 
@@ -18,8 +18,12 @@ class Fleet(RuleBasedStateMachine):
         self.world = World()
         for n, (cpu, gpus) in enumerate([(1000, ()), (2000, (("H100", 1), ("A100", 2)))]):
             demand = m.Demand(cpu, 256, gpus)
-            self.world.function(m.FunctionConfig(f"fu-{n}", f"ws-{n}", demand, max_retries=n, initial_delay=2.0))
-        self.world.function(m.FunctionConfig("fu-min", "ws-0", m.Demand(500, 64), min_containers=1, max_containers=2))
+            self.world.function(
+                m.FunctionConfig(f"fu-{n}", f"ws-{n}", demand, max_retries=n, initial_delay=2.0)
+            )
+        self.world.function(
+            m.FunctionConfig("fu-min", "ws-0", m.Demand(500, 64), min_containers=1, max_containers=2)
+        )
 
     @rule(cpu=st.integers(1, 8), gpus=st.integers(0, 4), name=st.integers(0, 2))
     def node_joins(self, cpu: int, gpus: int, name: int) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from tests.scheduling.world import World
+from typing import TypeVar
+
 from squall.scheduling import model as m
+from tests.scheduling.world import World
 
 
 def world(cpu: int = 4000, **settings: object) -> World:
@@ -11,7 +13,10 @@ def world(cpu: int = 4000, **settings: object) -> World:
     return w
 
 
-def of(actions: list[m.Action], kind: type) -> list[m.Action]:
+A = TypeVar("A", bound=m.Action)
+
+
+def of(actions: list[m.Action], kind: type[A]) -> list[A]:
     return [a for a in actions if isinstance(a, kind)]
 
 
@@ -106,7 +111,7 @@ def test_gpu_alternatives_in_order() -> None:
     w.node(m.NodeJoined("no-1", 8000, 8192, (("A100", 1), ("H100", 1))))
     w.function(m.FunctionConfig("fu-1", "default", m.Demand(1000, 512, (("H100", 1), ("A100", 1)))))
     started = of(w.arrive("fu-1", 3), m.StartContainer)
-    assert [a.gpus for a in started] == [(("H100", 1),), (("A100", 1),)]  # type: ignore[attr-defined]
+    assert [a.gpus for a in started] == [(("H100", 1),), (("A100", 1),)]
 
 
 def test_idle_containers_make_room_for_somebody_who_has_nothing() -> None:
@@ -222,7 +227,7 @@ def test_cancel_waiting_running_and_delayed() -> None:
     w.ready("ct-0")
     w.finish("ct-0", "in-0", "exception")  # in-0 waits for its retry, in-1 runs, in-2 waits
     actions = w.send(m.InputsCancelled(("in-0", "in-1", "in-2")))
-    assert {a.input for a in of(actions, m.FailInput)} == {"in-0", "in-2"}  # type: ignore[attr-defined]
+    assert {a.input for a in of(actions, m.FailInput)} == {"in-0", "in-2"}
     assert of(actions, m.RevokeInputs) == [m.RevokeInputs("ct-0", "no-1", (("in-1", 1),))]
     assert w.finish("ct-0", "in-1", "cancelled") == [m.Deliver("in-1", 1)]
 
@@ -244,7 +249,9 @@ def test_a_node_that_comes_back_is_adopted() -> None:
     w = World()
     w.function(m.FunctionConfig("fu-1", "default", m.Demand(1000, 512)))
     w.send(m.InputsArrived("fu-1", ("in-old", "in-new"), attempt=1))
-    container = m.KnownContainer("ct-old", "fu-1", ready=True, inputs=(m.RunningAttempt("in-old", 1, started=True),))
+    container = m.KnownContainer(
+        "ct-old", "fu-1", ready=True, inputs=(m.RunningAttempt("in-old", 1, started=True),)
+    )
     stranger = m.KnownContainer("ct-x", "fu-gone", ready=True)
     actions = w.scheduler.handle(m.NodeJoined("no-1", 1000, 4096, (), (container, stranger)), 0.0)
     assert actions == [m.StopContainer("ct-x", "no-1", "no such function", drain=False)]
@@ -257,7 +264,10 @@ def test_an_attempt_that_does_not_count_is_revoked_on_adoption() -> None:
     w.function(m.FunctionConfig("fu-1", "default", m.Demand(1000, 512)))
     running = (m.RunningAttempt("in-unknown", 1, started=True),)
     actions = w.scheduler.handle(
-        m.NodeJoined("no-1", 1000, 4096, (), (m.KnownContainer("ct-old", "fu-1", ready=True, inputs=running),)), 0.0
+        m.NodeJoined(
+            "no-1", 1000, 4096, (), (m.KnownContainer("ct-old", "fu-1", ready=True, inputs=running),)
+        ),
+        0.0,
     )
     assert actions == [m.RevokeInputs("ct-old", "no-1", (("in-unknown", 1),))]
 

@@ -63,7 +63,9 @@ class World:
         box.started.add(input_id)
         return self.send(m.InputStarted(container, input_id, box.inputs[input_id]))
 
-    def finish(self, container: str, input_id: str, status: str = "ok", seconds: float = 0.1) -> list[m.Action]:
+    def finish(
+        self, container: str, input_id: str, status: str = "ok", seconds: float = 0.1
+    ) -> list[m.Action]:
         attempt = self.boxes[container].inputs.pop(input_id)
         self.boxes[container].started.discard(input_id)
         return self.send(m.InputFinished(container, input_id, attempt, status, seconds))

@@ -282,7 +282,7 @@ async def test_garbage_from_many_hurts_nobody(where: str | int, server: Server) 
 
     async def bad() -> None:
         client = await Client.websocket(where)
-        # Its first byte is no frame's, else this might be the head of a long frame, and a slow peer is not refused.
+        # The first byte is no frame's: this must not look like the head of a long one, whose sender is slow.
         client.writer.write(b"\xff" + os.urandom(5000))
         await client.end()
 

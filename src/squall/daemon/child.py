@@ -18,6 +18,9 @@ LAST_PAUSE_S = 30.0
 #: Who lived longer than this starts without a pause (seconds).
 HEALTHY_S = 60.0
 
+#: Runs a program once a line came; without one, because the supervisor died, it never does.
+_GATE = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "squall")
+
 #: How the programs begin a line that says why they cannot run.
 _PREFIX = re.compile(r"(error|squall( [a-z]+)?): ")
 
@@ -48,15 +51,15 @@ class Child:
         self._since = 0.0
 
     def start(self, now: float) -> None:
-        """Raises OSError."""
+        """Make the process; it waits for `go`, so that none runs that no record names. Raises OSError."""
         program = self.program
         with suppress(FileNotFoundError):
             if program.socket:
                 os.unlink(program.socket)  # an old one would make it look ready
         with open(program.log, "ab") as log:
             self.process = subprocess.Popen(
-                program.command,
-                stdin=subprocess.DEVNULL,
+                (*_GATE, *program.command),
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 cwd="/",
@@ -67,6 +70,13 @@ class Child:
         pid = self.process.pid
         self.record = daemon_record.Process(program.name, pid, daemon_record.start_time(pid))
         self._since = now
+
+    def go(self) -> None:
+        """Let it run: it is recorded."""
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.write(b"\n")
+                self.process.stdin.close()
 
     def ready(self) -> bool:
         if not self.program.socket:

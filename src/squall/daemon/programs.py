@@ -24,8 +24,8 @@ _LAUNCHER_PATIENCE_S = 10.0
 def plan(options: Options, driver: str, identity: Identity | None, environ: dict[str, str]) -> list[Program]:
     """What to start, in this order. The server runs as `identity`, if there is one.
 
-    So does the agent of the process driver. With namespaces it keeps root for now: base systems are made by it,
-    and their files belong to root (see "Who is root" in docs/architecture.md).
+    So does the agent of the process driver. With namespaces it keeps root for now: it makes base
+    systems, whose files belong to root (see "Who is root" in docs/architecture.md).
     """
     programs = []
     agent = identity

@@ -123,6 +123,7 @@ class Supervisor:
         except OSError as error:
             raise ServiceError(f"the {child.program.name} cannot start: {error}") from None
         self._record()
+        child.go()
 
     def _record(self) -> None:
         daemon_record.write_children(self._state, [c.record for c in self._children if c.record])

@@ -56,7 +56,7 @@ class Runtime(ABC):
 
     @abstractmethod
     async def adopt(self) -> list[Started]:
-        """The containers that run already, started by an earlier life of the agent, with their pipes again."""
+        """The containers that an earlier life of the agent started and that still run, with their pipes."""
 
     @abstractmethod
     async def close(self) -> None:

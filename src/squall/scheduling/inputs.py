@@ -137,11 +137,15 @@ class InputLedger:
         function.queue.appendleft(record.id)
         return None
 
-    def _ended(self, record: Input, event: m.ContainerExited, function: Function, now: float) -> m.Action | None:
+    def _ended(
+        self, record: Input, event: m.ContainerExited, function: Function, now: float
+    ) -> m.Action | None:
         if record.cancelled:
             return self._fail(record, "cancelled", "the call was cancelled")
         if record.yielded:
-            return self._fail(record, "interrupted", f"{event.message}: a generator is not run again after a yield")
+            return self._fail(
+                record, "interrupted", f"{event.message}: a generator is not run again after a yield"
+            )
         if event.fault:
             delay = self._retry(record, "failed", function.config, now)
             if delay is not None:
@@ -149,7 +153,9 @@ class InputLedger:
             return self._fail(record, event.reason, event.message)
         record.victim_runs += 1
         if record.victim_runs >= m.MAX_VICTIM_RUNS:
-            return self._fail(record, "killed", f"{event.message}; it ran {record.victim_runs} times and never ended")
+            return self._fail(
+                record, "killed", f"{event.message}; it ran {record.victim_runs} times and never ended"
+            )
         function.queue.appendleft(record.id)
         return None
 
@@ -159,7 +165,12 @@ class InputLedger:
 
     def _retry(self, record: Input, status: str, config: m.FunctionConfig, now: float) -> float | None:
         """The delay of the next try in seconds, now waiting; None when this was the last."""
-        if status not in _RETRIABLE or record.cancelled or record.yielded or record.retries >= config.max_retries:
+        if (
+            status not in _RETRIABLE
+            or record.cancelled
+            or record.yielded
+            or record.retries >= config.max_retries
+        ):
             return None
         delay = min(config.max_delay, config.initial_delay * config.backoff_coefficient**record.retries)
         record.retries += 1

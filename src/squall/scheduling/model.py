@@ -13,7 +13,7 @@ MAX_VICTIM_RUNS = 3
 
 @dataclass(frozen=True)
 class Demand:
-    """What one container occupies: CPU in thousandths of a core, memory in MiB, GPUs in order of preference."""
+    """What one container occupies: CPU in thousandths of a core, memory in MiB, GPUs by preference."""
 
     cpu_millis: int = 125
     memory_mib: int = 128
@@ -119,7 +119,7 @@ class ContainerFailed:
 
 @dataclass(frozen=True)
 class ContainerExited:
-    """`fault`: the tenant's doing (oom, exit, signal of its own making): running inputs fail or retry at once.
+    """`fault`: the tenant's doing (oom, exit, signal of its own making): running inputs fail or retry.
 
     Otherwise they are victims (killed from outside, lost) and run again, MAX_VICTIM_RUNS times. `returned`
     had not begun: they cost nothing. `reason` is one word of `wire.messages.ContainerState`.
@@ -247,9 +247,11 @@ class DropStale:
 
 @dataclass(frozen=True)
 class FailInput:
-    """Final, by the platform. code: the reason of the container's end ("oom", "exit", "signal", ...), "killed"
-    (a victim too often), "start_failed", "cancelled", "interrupted" (a generator cut off after a yield),
-    "unplaceable" or "removed"."""
+    """Final, by the platform.
+
+    code: why the container ended ("oom", "exit", "signal", ...), "killed" (a victim too often), "start_failed",
+    "cancelled", "interrupted" (a generator cut off after a yield), "unplaceable" or "removed".
+    """
 
     input: str
     code: str

@@ -83,7 +83,11 @@ def _until_it_fits(node: Node, demand: Demand, gpus: Gpus, idle: list[Container]
         for kind, count in container.gpus:
             have[kind] = have.get(kind, 0) + count
         victims.append(container)
-        if demand.cpu_millis <= cpu and demand.memory_mib <= memory and all(n <= have.get(k, 0) for k, n in gpus):
+        if (
+            demand.cpu_millis <= cpu
+            and demand.memory_mib <= memory
+            and all(n <= have.get(k, 0) for k, n in gpus)
+        ):
             return victims
     return []
 

@@ -8,7 +8,7 @@ outcome of any but the newest is dropped; what idles ends; what can never be pla
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from squall.scheduling import autoscaling, placement
 from squall.scheduling import model as m
@@ -35,7 +35,7 @@ class Scheduler:
         self._ledger = InputLedger()
         self._dirty: set[str] = set()
         self._actions: list[m.Action] = []
-        self._handlers: dict[type, Callable[[m.Event, float], None]] = {
+        self._handlers: dict[type[m.Event], Callable[[Any, float], None]] = {
             m.NodeJoined: self._node_joined,
             m.NodeLost: self._node_lost,
             m.FunctionAdded: self._function_added,
@@ -49,7 +49,7 @@ class Scheduler:
             m.InputYielded: self._input_yielded,
             m.InputFinished: self._input_finished,
             m.Tick: self._tick,
-        }  # type: ignore[assignment]
+        }
 
     # ------------------------------------------------------------------------------------------- interface
 
@@ -91,7 +91,15 @@ class Scheduler:
         for container_id in sorted(known.containers - announced) if known else []:
             self._remove_container(container_id, _lost(container_id), now)
         gpus = dict(event.gpus)
-        node = Node(event.node, event.cpu_millis, event.memory_mib, gpus, event.cpu_millis, event.memory_mib, dict(gpus))
+        node = Node(
+            event.node,
+            event.cpu_millis,
+            event.memory_mib,
+            gpus,
+            event.cpu_millis,
+            event.memory_mib,
+            dict(gpus),
+        )
         self._nodes[event.node] = node
         for container_id in known.containers if known else ():
             node.take(self._containers[container_id])
@@ -114,7 +122,9 @@ class Scheduler:
             node.take(container)
         if known.ready:
             container.ready = True
-        strangers = [(a.input, a.attempt) for a in known.inputs if not self._ledger.adopt(a, container, function)]
+        strangers = [
+            (a.input, a.attempt) for a in known.inputs if not self._ledger.adopt(a, container, function)
+        ]
         held = {a.input for a in known.inputs}
         for input_id in [i for i in container.inputs if i not in held]:
             self._ledger.put_back(self._ledger.inputs[input_id], container, function)
@@ -136,7 +146,7 @@ class Scheduler:
             function.config = event.config
         self._dirty.add(event.config.id)
 
-    def _function_removed(self, event: m.FunctionRemoved, now: float) -> None:
+    def _function_removed(self, event: m.FunctionRemoved, _now: float) -> None:
         function = self._functions.get(event.function)
         if function is None:
             return
@@ -270,22 +280,26 @@ class Scheduler:
                 self._stop(container, "idle")
 
     def _settle(self, now: float) -> None:
-        """Give waiting inputs to ready containers, then start what is missing, the fewest containers first."""
+        """Give waiting inputs to ready containers, then start what is missing; who has least comes first."""
         dirty, self._dirty = self._dirty, set()
-        functions = [self._functions[f] for f in dirty if f in self._functions and not self._functions[f].removed]
+        functions = [
+            self._functions[f] for f in dirty if f in self._functions and not self._functions[f].removed
+        ]
         for function in functions:
-            self._assign(function, now)
+            self._assign(function)
         if len(functions) > 1:
             held = Counter(self._functions[c.function].config.workspace for c in self._containers.values())
             functions.sort(key=lambda f: (held[f.config.workspace], len(f.containers), f.config.id))
         for function in functions:
             self._scale_up(function, now)
 
-    def _assign(self, function: Function, now: float) -> None:
+    def _assign(self, function: Function) -> None:
         if not function.queue:
             return
         window = autoscaling.window(function)
-        ready = [c for c in function.containers.values() if c.ready and not c.stopping and len(c.inputs) < window]
+        ready = [
+            c for c in function.containers.values() if c.ready and not c.stopping and len(c.inputs) < window
+        ]
         ready.sort(key=lambda c: (len(c.inputs), -c.since))
         for position, container in enumerate(ready):
             share = -(-len(function.queue) // (len(ready) - position))
@@ -334,7 +348,7 @@ class Scheduler:
         return True
 
     def _make_room(self, function: Function) -> None:
-        """Idle containers of other functions end early when somebody has nothing; room comes with their exit."""
+        """Idle containers of others end early when somebody has nothing; room comes with their exit."""
         if not function.live():
             idle = [c for f in self._functions.values() if f is not function for c in self._spare(f)]
             for container in placement.evictions(function.config.demand, self._nodes.values(), idle):

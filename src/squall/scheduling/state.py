@@ -109,7 +109,7 @@ class Node:
 
 @dataclass(slots=True)
 class Function:
-    """`mean` is the running mean of seconds in user code, `start` that of a container's start; None: unknown."""
+    """`mean` is the running mean of seconds in user code, `start` of a container's start; None: unknown."""
 
     config: FunctionConfig
     queue: InputQueue = field(default_factory=InputQueue)

@@ -1,1 +1,1 @@
-"""The shared vocabulary: messages, values and framing. No I/O, and nothing but the standard library needed."""
+"""The shared vocabulary: messages, values and framing. No I/O; the standard library is enough."""

@@ -37,7 +37,7 @@ class ManifestPut:
 
 @dataclass(slots=True)
 class ImageEnsure:
-    """`image.ensure` -> Empty once the image exists on a node; BuildLog messages on the way; Failure "build"."""
+    """`image.ensure` -> Empty once a node has the image; BuildLog messages on the way; Failure "build"."""
 
     image: str
     recipe: Recipe

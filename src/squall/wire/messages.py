@@ -283,7 +283,7 @@ class ImageDone:
 
 @dataclass(slots=True)
 class StartContainer:
-    """Start a container of a function. `uid_base` is the workspace's range; manifests are those of the mounts."""
+    """Start a container of a function. `uid_base` is the workspace's range; manifests: of the mounts."""
 
     container: str
     function_id: str

@@ -116,7 +116,7 @@ class Step:
 
 @dataclass(slots=True)
 class Recipe:
-    """How an image comes to be; its id is `wire.hashing.recipe_id`. `python` is "3.11" or empty (host's choice)."""
+    """How an image comes to be; its id is `hashing.recipe_id`. `python`: "3.11", or empty (the host's)."""
 
     base: str
     python: str = ""
