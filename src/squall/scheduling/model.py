@@ -249,8 +249,8 @@ class DropStale:
 class FailInput:
     """Final, by the platform.
 
-    code: why the container ended ("oom", "exit", "signal", ...), "killed" (a victim too often), "start_failed",
-    "cancelled", "interrupted" (a generator cut off after a yield), "unplaceable" or "removed".
+    code: why the container ended ("oom", "exit", "signal", ...), "killed" (a victim too often),
+    "start_failed", "cancelled", "interrupted" (a generator cut off after a yield), "unplaceable" or "removed".
     """
 
     input: str
