@@ -31,6 +31,7 @@ class World:
         self.final: dict[str, m.Deliver | m.FailInput] = {}
         self.attempts: dict[str, int] = {}
         self.generation = itertools.count()
+        self.stopping: set[str] = set()
 
     # ---------------------------------------------------------------------------------------------- events
 
@@ -100,6 +101,8 @@ class World:
                     assert not any(input_id in b.inputs for b in self.boxes.values()), "two live attempts"
                     self.attempts[input_id] = attempt
                     box.inputs[input_id] = attempt
+            case m.StopContainer():
+                self.stopping.add(action.container)
             case m.Deliver() | m.FailInput():
                 assert action.input not in self.final, "an input ended twice"
                 self.final[action.input] = action
@@ -123,9 +126,12 @@ class World:
     def run_to_the_end(self, limit: int = 10_000) -> None:
         """Everything goes well from now on: each container becomes ready, each input ends."""
         for _ in range(limit):
+            stopped = [c for c in self.boxes if c in self.stopping]
             starting = [c for c, b in self.boxes.items() if not b.ready]
             busy = [(c, i) for c, b in self.boxes.items() for i in b.inputs]
-            if starting:
+            if stopped:
+                self.exit(stopped[0])
+            elif starting:
                 self.ready(starting[0])
             elif busy:
                 self.finish(*busy[0])
@@ -134,7 +140,5 @@ class World:
                 if wake is None:
                     return
                 self.now = max(self.now, wake)
-                for action in self.tick(0.0):
-                    if isinstance(action, m.StopContainer):
-                        self.exit(action.container)
+                self.tick(0.0)
         raise AssertionError("it never comes to rest")

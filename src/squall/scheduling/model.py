@@ -250,7 +250,8 @@ class FailInput:
     """Final, by the platform.
 
     code: why the container ended ("oom", "exit", "signal", ...), "killed" (a victim too often),
-    "start_failed", "cancelled", "interrupted" (a generator cut off after a yield), "unplaceable" or "removed".
+    "start_failed", "cancelled", "interrupted" (a generator cut off after a yield), "unplaceable",
+    "removed".
     """
 
     input: str
