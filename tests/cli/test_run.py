@@ -343,9 +343,12 @@ def test_logs_are_labelled(
 
 def test_trace_prints_each_hop(server: FakeServer, write: Callable[[str], str]) -> None:
     lines = squall_("run", "-q", "--trace", write(MAIN)).stderr.splitlines()
-    assert re.fullmatch(r"trace fc-[0-9a-f]+:0", lines[0])
-    assert [line.split()[-1] for line in lines[1:]] == ["sdk.call", "client.send", "sdk.result"]
-    assert re.fullmatch(r" +\+ +0\.000 ms +0\.000 ms  sdk\.call", lines[1])
+    assert re.fullmatch(r"trace fc-[0-9a-f]+:0 \(warm\)", lines[0])
+    assert lines[1].split() == ["hop", "process", "offset", "ms", "delta", "ms"]
+    hops = ["sdk.call", "sdk.serialized", "client.send", "sdk.result"]
+    assert [line.split()[:2] for line in lines[2:6]] == [[hop, "program"] for hop in hops]
+    assert lines[2].split()[2:] == ["0.000", "0.000"]
+    assert len({len(line) for line in lines[1:6]}) == 1, "the columns are aligned"
     assert tracing.sink is None
 
 

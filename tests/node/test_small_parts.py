@@ -210,3 +210,21 @@ def test_bad_blobs(tmp_path: Path, answer: list[tuple[int, bytes, bool]] | None,
                 await task
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ({"a": 1.0, "b": 1.5, "c": 9.0}, [("A", 1.0), ("B", 1.5)]),
+        ({"a": 0.5, "b": 1.5}, [("B", 1.5)]),
+        ({"a": 1.7, "b": 1.5}, [("A", 1.7)]),
+        ({"a": float("nan"), "b": float("inf"), "c": "1.5"}, []),
+        ({"a": 1, "b": True, "c": None, "d": 1.5}, []),
+        ([1.5, 1.6], []),
+        ("1.5", []),
+        (None, []),
+    ],
+)
+def test_of_a_runners_times_only_those_count_that_can_be_true(told: object, kept: list[object]) -> None:
+    names = (("A", "a"), ("B", "b"), ("C", "c"))
+    assert outcomes.moments({"t": told}, names, 1.0, 2.0) == kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -197,11 +198,24 @@ def test_one_thread_only(agent: Agent) -> None:
     assert agent.call() == 1
 
 
-def test_traced_inputs_tell_when_they_began(agent: Agent) -> None:
-    agent.load("import time\ndef f():\n    time.sleep(0.01)\n", "f")
-    agent.input(header={"t": True})
-    header = agent.receive().header
-    assert header["t1"] - header["t0"] >= 0.01
+@pytest.mark.parametrize("code", ["{}", "async {}", "{}\n    yield", "{}\n    raise ValueError"])
+def test_traced_inputs_tell_their_times(agent: Agent, code: str) -> None:
+    before = time.monotonic()
+    agent.load(code.format("def f():\n    import time; time.sleep(0.01)"), "f")
+    header = {"t": True, **({"c": 9} if "yield" in code else {})}
+    agent.input(header=header)
+    while (frame := agent.receive()).kind != protocol.OUTPUT:
+        assert frame.kind == protocol.YIELD
+    times = frame.header["t"]
+    assert list(times) == ["received", "begin", "end", "sent"]
+    assert [before, *times.values()] == sorted([before, *times.values()])
+    assert times["end"] - times["begin"] >= 0.01
+
+
+def test_an_input_that_is_not_traced_has_no_times(agent: Agent) -> None:
+    agent.load("def f(): pass", "f")
+    agent.input()
+    assert "t" not in agent.receive().header
 
 
 def test_stop_runs_exit_hooks(agent: Agent) -> None:

@@ -228,3 +228,13 @@ def test_scratch_ends_with_the_container(box: Box) -> None:
         assert time.monotonic() < deadline
         box.do(box.runtime.usage("nobody"))  # the launcher turns
         time.sleep(0.01)
+
+
+def test_the_start_is_told_in_stages(box: Box) -> None:
+    before = time.monotonic()
+    started = box.start("/bin/sh", "-c", "exit 0")
+    box.do(box.runtime.wait(started.id))
+    names, times = zip(*started.stages, strict=True)
+    assert names == ("launcher.request", "launcher.composed", "launcher.skeleton", "init.ready")
+    moments = [before, *times, time.monotonic()]
+    assert moments == sorted(moments)

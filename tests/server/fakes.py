@@ -269,7 +269,8 @@ class FakeClient:
 class FakeNode:
     """An agent whose containers become ready at once and answer each input with its payload reversed.
 
-    With `hold`, inputs are only started; with `starts=False`, containers stay in their start.
+    With `hold`, inputs are only started; with `starts=False`, containers stay in their start. With `trace`,
+    it says that of every input's hops.
     """
 
     def __init__(self, world: World, name: str, **resources: Any) -> None:
@@ -292,6 +293,7 @@ class FakeNode:
         self.stopped: list[m.StopContainer] = []
         self.images: list[str] = []
         self.hold = False
+        self.trace: list[tuple[str, float]] | None = None
         self.starts = True
         self.beating = True
         self._read = 0
@@ -348,8 +350,8 @@ class FakeNode:
         container, item = self.inputs.pop(input_id)
         answer = outcome or Outcome("ok", Payload(item.payload.data[::-1], size=len(item.payload.data)))
         index = int(input_id.rpartition(":")[2])
-        trace = None if item.trace is None else [*item.trace, ("node.output", 0.0)]
-        output = OutputItem(index, answer, item.attempt, trace)
+        trace = item.trace and [*item.trace, ("agent.output", item.trace[-1][1])]
+        output = OutputItem(index, answer, item.attempt, self.trace or trace)
         self.send(m.NodeOutputs(container, [m.NodeOutput(input_id, item.attempt, output, seconds)]))
 
     def end(self, container: str, reason: str, message: str = "it ended", state: str = "exited") -> None:

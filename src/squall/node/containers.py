@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,7 @@ class Container(Owner):
     async def run(self) -> None:
         """Start it and see it through to its end. Never raises, except when cancelled."""
         loop = asyncio.get_running_loop()
+        self._mark("agent.ordered")
         self._services.reports.state(ContainerState(self.id, "starting"))
         starting = self._starting = loop.create_task(self._launch())
         try:
@@ -184,12 +186,16 @@ class Container(Owner):
         image = await self._services.images.ensure(
             function.image, start.recipe, start.workspace, start.manifests
         )
+        self._mark("agent.image")
         trees, serialized = await self._materials()
+        self._mark("agent.sources")
         self._record.save(image.layers)
         self._talk.keep(Journal(self._record.journal))
         self._door = Door(self._record.sockets, self._talk.attach, self._nested.accept)
         self._talk.configure(self._config(trees), serialized)
+        self._mark("agent.launch")
         self._process = await self._services.runtime.start(self._spec(image, trees))
+        self._talk.stages.driver(self._process.stages)
         self._watch_output(self._process)
         limit = function.startup_timeout or function.timeout
         self._later(limit, End("startup_timeout", f"the container was not ready within {limit:g} seconds"))
@@ -265,6 +271,9 @@ class Container(Owner):
         await asyncio.to_thread(self._record.remove)
 
     # -- bits
+
+    def _mark(self, stage: str) -> None:
+        self._talk.stages.mark(stage, time.monotonic())
 
     def _watch_output(self, process: Started) -> None:
         self._services.logs.open(self.id, self._start.function.name, process.stdout, process.stderr)

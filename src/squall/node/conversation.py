@@ -14,6 +14,7 @@ from squall.node.channel import Channel, Payloads
 from squall.node.deadlines import Deadlines
 from squall.node.deliveries import Deliveries
 from squall.node.inputs import Attempt, Inputs, OutOfTurnError
+from squall.node.stages import Stages
 from squall.node.transfers import TransferError
 from squall.runner import protocol
 from squall.runner.protocol import BadFrame, Frame
@@ -58,6 +59,7 @@ class Conversation(Payloads):
         self, services: Services, container: str, workspace: str, timeout: float, owner: Owner
     ) -> None:
         self.inputs = Inputs()
+        self.stages = Stages()
         self.ready = False
         self._services = services
         self._container = container
@@ -255,8 +257,9 @@ class Conversation(Payloads):
         descriptors = [theirs.detach(), *([] if fd is None else [fd])]
         self._send(protocol.encode(protocol.CONFIG, 0, described, data), descriptors)
 
-    def _is_ready(self, _frame: Frame, _fd: int | None) -> None:
+    def _is_ready(self, frame: Frame, _fd: int | None) -> None:
         self.ready = True
+        self.stages.ready(frame.header, time.monotonic())
         self._owner.is_ready()
         self._pump()
 
@@ -289,7 +292,7 @@ class Conversation(Payloads):
             self._owner.is_idle()
 
     def _answered(self, attempt: Attempt, frame: Frame, fd: int | None, seconds: float) -> None:
-        outcomes.hops(attempt.input, frame.header, time.monotonic())
+        outcomes.answered(attempt.input, frame.header, time.monotonic())
         self._services.logs.pull(self._container)
         payload = payloads.taken(frame.payload, fd)
 
@@ -357,7 +360,8 @@ class Conversation(Payloads):
             header["c"] = attempt.credit
         if item.trace is not None:
             header["t"] = True
-            outcomes.hop(item, "runner.sent", time.monotonic())
+            self.stages.tell(item.trace)
+            outcomes.hop(item, "agent.given", time.monotonic())
         item.payload = Payload()  # the runner's now
         if self._journal is not None:
             self._journal.add(attempt.number, item.input, item.attempt)

@@ -8,12 +8,20 @@ from squall.runner.protocol import BadFrame
 from squall.wire.values import ErrorInfo, Outcome, Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from squall.wire.messages import NodeInput
+    from squall.wire.values import Trace
 
 #: Characters kept of a type's name, a message, a traceback.
 _NAME, _MESSAGE, _TRACEBACK = 200, 64 << 10, 128 << 10
+#: The hops of an input that a runner tells of, and their keys.
+_RUNNER = (
+    ("runner.received", "received"),
+    ("user.begin", "begin"),
+    ("user.end", "end"),
+    ("runner.sent", "sent"),
+)
 
 
 def of(header: Mapping[str, Any], yields: int, payload: Payload | str) -> Outcome:
@@ -73,12 +81,24 @@ def hop(item: NodeInput, name: str, now: float) -> None:
         item.trace.append((name, now))
 
 
-def hops(item: NodeInput, header: Mapping[str, Any], now: float) -> None:
-    """The runner's own, and ours of the moment when its answer came."""
-    if item.trace is None:
-        return
-    for name, key in (("runner.started", "t0"), ("runner.output", "t1")):
-        moment = header.get(key)
-        if isinstance(moment, float):
-            item.trace.append((name, moment))
-    item.trace.append(("agent.answered", now))
+def answered(item: NodeInput, header: Mapping[str, Any], now: float) -> None:
+    """The runner's own hops, and ours of the moment when its answer came."""
+    if item.trace:
+        item.trace += moments(header, _RUNNER, item.trace[-1][1], now)
+        item.trace.append(("agent.answered", now))
+
+
+def moments(header: Mapping[str, Any], names: Iterable[tuple[str, str]], since: float, until: float) -> Trace:
+    """The hops in the "t" of a runner's header, by (name, key), as far as they can be true: in order, not
+    before `since` (when it was told to) and not after `until` (when it had answered).
+    """
+    told = header.get("t")
+    found: Trace = []
+    if not isinstance(told, dict):
+        return found
+    for name, key in names:
+        moment = told.get(key)
+        if isinstance(moment, float) and since <= moment <= until:
+            found.append((name, moment))
+            since = moment
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from squall.runner import results
@@ -47,18 +48,27 @@ class Executor:
         self._limit = limit
         self._interrupts = interrupts
         self._loop: Any = None
+        self._times: dict[str, float] | None = None
 
-    def run(self, payload: bytes | memoryview, stream: Stream | None) -> Answer:
-        """The outcome of one input; with `stream`, of a generator. Never raises."""
+    def run(
+        self, payload: bytes | memoryview, stream: Stream | None, times: dict[str, float] | None = None
+    ) -> Answer:
+        """The outcome of one input; with `stream`, of a generator. Never raises.
+
+        `times` gets the "begin" and "end" of the user's code (CLOCK_MONOTONIC seconds).
+        """
         counted = _Counter()
+        self._times = times
         try:
             if stream is None:
                 return self._call(payload)
             self._generate(payload, stream, counted)
+            self._mark("end")
             return Answer({"s": "done", "n": counted.value})
         except RefusedError as error:
             answer = error.answer
         except BaseException as error:
+            self._mark("end")
             if self._interrupts.hit and isinstance(error, self._interrupts.exception):
                 answer = Answer({"s": "cancelled"})
             else:
@@ -74,6 +84,7 @@ class Executor:
             value = self._invoke(payload)
             if hasattr(type(value), "__await__"):
                 value = self._event_loop().run(value, self._interrupts)
+            self._mark("end")
             return Answer({}, self.dump(value))
 
     def _generate(self, payload: bytes | memoryview, stream: Stream, counted: _Counter) -> None:
@@ -111,7 +122,12 @@ class Executor:
             args, kwargs = pickle.loads(payload)
         except Exception as error:
             raise RefusedError(_not_loadable(self._name, error)) from error
+        self._mark("begin")
         return self._function(*args, **kwargs)
+
+    def _mark(self, name: str) -> None:
+        if self._times is not None:
+            self._times.setdefault(name, time.monotonic())
 
     def dump(self, value: object) -> bytes:
         """The pickle of a result or yield. Raises RefusedError."""

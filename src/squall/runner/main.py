@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 class Held(NamedTuple):
-    """An input in this container: its frame, its payload out of any memory file."""
+    """An input in this container: its frame, its payload out of any memory file, when a traced one came."""
 
     frame: Frame
     payload: bytes | memoryview
+    received: float = 0.0
 
     @property
     def number(self) -> int:
@@ -34,7 +35,8 @@ class Held(NamedTuple):
 class Runner:
     """Everything in the main thread: frames are read while no user code runs, or a generator waits."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, began: float) -> None:
+        """`began`: when this program did (CLOCK_MONOTONIC seconds)."""
         channel.on_connect = self._hello
         self._channel = channel
         self._interrupts = Interrupts()
@@ -44,11 +46,13 @@ class Runner:
         self._credit = 0
         self._stopping = False
         self._failed = False
+        self._times = {"main": began}
         self._pid = os.getpid()
 
     def run(self) -> int:
         """Until the agent says stop; the exit code. Raises AgentGoneError."""
         self._channel.connect()
+        self._times["connected"] = time.monotonic()
         while not self._failed:
             while self._waiting:
                 self._run_input(self._waiting.popleft())
@@ -86,7 +90,8 @@ class Runner:
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind == protocol.INPUT:
-            self._waiting.append(Held(frame, self._channel.payload(frame)))
+            received = time.monotonic() if "t" in frame.header else 0.0
+            self._waiting.append(Held(frame, self._channel.payload(frame), received))
         elif frame.kind == protocol.CREDIT:
             if self._current is not None and frame.input == self._current.number:
                 self._credit = max(self._credit, frame.header["upto"])
@@ -102,10 +107,11 @@ class Runner:
         try:
             if self._executor is None:
                 self._executor = self._load(frame, payload)
+                self._times["imported"] = time.monotonic()
         except loading.LoadError as error:
             self._fail(error)
         else:
-            self._channel.send(protocol.READY)
+            self._channel.send(protocol.READY, 0, {"t": self._times})
 
     def _load(self, frame: Frame, payload: bytes | memoryview) -> Executor:
         config = frame.header
@@ -131,17 +137,17 @@ class Runner:
         self._current = held
         header = held.frame.header
         self._credit = header.get("c", 0)
-        began = time.monotonic()
-        answer = self._answer(held)
+        times = {"received": held.received} if "t" in header else None
+        answer = self._answer(held, times)
         if os.getpid() != self._pid:  # user code forked, and the child came back out of it
             os._exit(0)
         _flush()
-        if header.get("t"):
-            answer.header.update(t0=began, t1=time.monotonic())
+        if times is not None:
+            answer.header["t"] = {**times, "sent": time.monotonic()}
         self._channel.send(protocol.OUTPUT, held.number, answer.header, answer.payload)
         self._current = None
 
-    def _answer(self, held: Held) -> Answer:
+    def _answer(self, held: Held, times: dict[str, float] | None) -> Answer:
         assert self._executor is not None
         self._interrupts.begin(held.number)
         if self._interrupts.cancelled(held.number):
@@ -150,7 +156,7 @@ class Runner:
         header = held.frame.header
         context.input_id, context.call_id = header.get("in", ""), header.get("call", "")
         try:
-            return self._executor.run(held.payload, self if "c" in header else None)
+            return self._executor.run(held.payload, self if "c" in header else None, times)
         finally:
             self._interrupts.end()
             context.input_id = context.call_id = ""
@@ -174,10 +180,11 @@ def _prepare_streams() -> None:
 
 def main() -> int:
     """Run until the agent says stop; the exit code of the process."""
+    began = time.monotonic()
     _prepare_streams()
     channel = Channel(os.environ.get("SQUALL_SOCKET", protocol.SOCKET))
     try:
-        return Runner(channel).run()
+        return Runner(channel, began).run()
     except AgentGoneError as error:
         print(error, file=sys.stderr)
         return 1

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -23,12 +23,14 @@ class Started:
 
     The caller owns the two descriptors. The driver keeps the pipes open, so a container survives the
     death of the reader and blocks (rather than dies of EPIPE) until somebody reads again.
+    `stages` of the start are (name, CLOCK_MONOTONIC seconds), in order.
     """
 
     id: str
     pid: int
     stdout: int
     stderr: int
+    stages: tuple[tuple[str, float], ...] = field(default=(), kw_only=True)
 
 
 class Runtime(ABC):

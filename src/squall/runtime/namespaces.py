@@ -58,7 +58,8 @@ class NamespacesRuntime(Runtime):
             if isinstance(error, asyncio.CancelledError):
                 self._send({"id": 0, "op": "abandon", "container": spec.id})
             raise
-        return Started(spec.id, ok["pid"], *descriptors)
+        stages = tuple((name, at) for name, at in ok["stages"])
+        return Started(spec.id, ok["pid"], *descriptors, stages=stages)
 
     async def wait(self, container_id: str) -> ExitStatus:
         end = self._ends.get(container_id)

@@ -86,15 +86,17 @@ class Feeder:
 
     async def _add(self, row: tuple[Any, ...]) -> bool:
         """False once nobody wants more inputs."""
+        trace = tracing.begin()
         data = self._encode(row)
         units = min(MAX_UNITS, 1 + len(data) // UNIT_BYTES)
         for _ in range(units):
             if not await self._gate.acquire():
                 return False
         payload = await serialization.to_payload(self._port, data)
+        tracing.serialized(trace)
         self._units[self.count] = units
         with self._sending:
-            self._pending.append(InputItem(self.count, payload, trace=tracing.begin()))
+            self._pending.append(InputItem(self.count, payload, trace=trace))
             self.count += 1
         if len(self._pending) >= BATCH or time.monotonic() - self._flushed > LINGER_S:
             self.flush()

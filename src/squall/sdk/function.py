@@ -103,8 +103,9 @@ class Function(Generic[P, R]):
         from squall.sdk import invocation
 
         found = await self._resolve(mode, generator=False)
-        data = self._arguments(args, kwargs)
-        result: R = await invocation.unary(found.port, found.function_id, data)
+        result: R = await invocation.unary(
+            found.port, found.function_id, lambda: self._arguments(args, kwargs)
+        )
         return result
 
     @dual_stream
@@ -113,7 +114,7 @@ class Function(Generic[P, R]):
         from squall.sdk import invocation
 
         found = await self._resolve(mode, generator=True)
-        values = invocation.generate(found.port, found.function_id, self._arguments(args, kwargs))
+        values = invocation.generate(found.port, found.function_id, lambda: self._arguments(args, kwargs))
         try:
             async for value in values:
                 yield value

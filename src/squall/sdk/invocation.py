@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from squall.client.api import Call
     from squall.sdk.ports import Port
-    from squall.wire.values import Outcome
+    from squall.wire.values import Outcome, OutputItem
 
 #: A generator may be this many values ahead of its consumer, who says so after each half of them.
 AHEAD = 64
@@ -28,10 +28,11 @@ def _open(port: Port[Any], function_id: str, kind: str, *, durable: bool = False
     return port.open_call(function_id, kind, durable=durable, parent=parent, trace=tracing.sink is not None)
 
 
-async def unary(port: Port[Any], function_id: str, data: bytes) -> Any:
+async def unary(port: Port[Any], function_id: str, encode: Callable[[], bytes]) -> Any:
     """The result of one input. Who stops waiting cancels it."""
     trace = tracing.begin()
-    payload = await serialization.to_payload(port, data)
+    payload = await serialization.to_payload(port, encode())
+    tracing.serialized(trace)
     call = _open(port, function_id, "unary")
     try:
         call.send([InputItem(0, payload, trace=trace)], last=True)
@@ -41,8 +42,10 @@ async def unary(port: Port[Any], function_id: str, data: bytes) -> Any:
         raise
     call.close()
     assert not isinstance(item, YieldItem)
-    tracing.end(call.id, item)
-    return await outcomes.value_of(port, item.outcome)
+    try:
+        return await outcomes.value_of(port, item.outcome)
+    finally:
+        tracing.end(call.id, item)
 
 
 async def spawn(port: Port[Any], function_id: str, data: bytes) -> str:
@@ -57,13 +60,17 @@ async def spawn(port: Port[Any], function_id: str, data: bytes) -> str:
     return call.id
 
 
-async def generate(port: Port[Any], function_id: str, data: bytes) -> AsyncGenerator[Any, None]:
+async def generate(
+    port: Port[Any], function_id: str, encode: Callable[[], bytes]
+) -> AsyncGenerator[Any, None]:
     """The values of a generator. Who stops iterating cancels it."""
-    payload = await serialization.to_payload(port, data)
+    trace = tracing.begin()
+    payload = await serialization.to_payload(port, encode())
+    tracing.serialized(trace)
     call = _open(port, function_id, "generator")
     ended = False
     try:
-        call.send([InputItem(0, payload, trace=tracing.begin())], last=True)
+        call.send([InputItem(0, payload, trace=trace)], last=True)
         while True:
             item = await port.next(call)
             if not isinstance(item, YieldItem):
@@ -95,7 +102,7 @@ async def map_(
     """The results of many inputs, which are taken from `rows` only as results are taken from here."""
     call = _open(port, function_id, "map")
     feeder = Feeder(port, call, rows, encode)
-    ordering: Ordering[Outcome] = Ordering(ordered=ordered)
+    ordering: Ordering[OutputItem] = Ordering(ordered=ordered)
     arrived = 0
     try:
         while feeder.error is None and not (feeder.done and arrived == feeder.count):
@@ -106,10 +113,13 @@ async def map_(
                 continue
             assert not isinstance(item, YieldItem)
             arrived += 1
-            tracing.end(call.id, item)
-            for index, outcome in ordering.add(item.index, item.outcome):
+            for index, output in ordering.add(item.index, item):
                 feeder.taken(index)
-                yield await _value_or_error(port, outcome, return_exceptions=return_exceptions)
+                try:
+                    value = await _value_or_error(port, output.outcome, return_exceptions=return_exceptions)
+                finally:
+                    tracing.end(call.id, output)
+                yield value
         if feeder.error is not None:
             raise feeder.error
     finally:

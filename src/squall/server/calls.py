@@ -10,7 +10,7 @@ from squall.server.attachments import reaches
 from squall.server.model import Call
 from squall.server.names import Refusal, check_blob, check_call
 from squall.store.base import CallRecord, InputRecord, StoreError
-from squall.wire import codec
+from squall.wire import codec, hops
 from squall.wire.messages import Accepted, CallFailed, Notice, Outputs
 from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, OutputItem
 
@@ -75,7 +75,8 @@ class Calls:
             return
         for item in message.items:
             if item.trace is not None:
-                item.trace.append(("server.received", self._clock.now()))
+                said = hops.clean(item.trace, hops.CLIENT)
+                item.trace = [*said, ("server.received", self._clock.now())]
         self._strands.run(message.call, lambda: self._inputs(session, message))
 
     def _inputs(self, session: Session, message: Inputs) -> Coroutine[Any, Any, None] | None:

@@ -31,6 +31,8 @@ class Dispatcher:
 
     def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
         self.scheduler = scheduler
+        #: When the decision came about that is being carried out.
+        self.decided = 0.0
         self._clock = clock
         self._handlers: dict[type, Callable[[Any], None]] = {}
         self._flushers: list[Callable[[], None]] = []
@@ -77,7 +79,9 @@ class Dispatcher:
     def _drain(self) -> None:
         while self._queue:
             events, self._queue = self._queue, deque()
-            for action in self.scheduler.handle_all(events, self._clock.now()):
+            actions = self.scheduler.handle_all(events, self._clock.now())
+            self.decided = self._clock.now()
+            for action in actions:
                 self._perform(action)
             for flush in self._flushers:
                 flush()

@@ -124,13 +124,18 @@ class Input:
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """`state`: "requested", "starting", "ready". `started` is wall-clock seconds. `inputs` are there."""
+    """`state`: "requested", "starting", "ready". `started` is wall-clock seconds. `inputs` are there.
+
+    `decided` and `ready`: when it was decided to start it, and when it was ready (of the server's clock).
+    """
 
     id: str
     function: Function
     node: str
     gpus: list[str]
     started: float
+    decided: float = 0.0
+    ready: float = 0.0
     state: str = "requested"
     stopping: bool = False
     inputs: set[str] = field(default_factory=set)

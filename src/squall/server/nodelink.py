@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from squall.scheduling.model import (
     ContainerExited,
     ContainerFailed,
-    ContainerReady,
     Event,
     InputFinished,
     InputStarted,
@@ -174,9 +173,7 @@ class NodeLink(Listener):
         if message.state == "starting":
             container.state = "starting"
         elif message.state == "ready":
-            container.state = "ready"
-            container.function.start_error = None
-            dispatcher.feed(ContainerReady(container.id))
+            nodes.ready(container)
         elif message.state in ("failed", "exited"):
             event = _failed(container, message) if message.state == "failed" else _exited(message)
             nodes.gone(container)
@@ -199,6 +196,7 @@ class NodeLink(Listener):
         ]
         if container is not None:
             container.inputs.difference_update(i.input for i in message.items)
+        self._services.router.arrived(i.output for i in message.items)
         results = {(i.input, i.attempt): NodeResult(self.node, i.output) for i in message.items}
         self._services.dispatcher.feed(*events, outcomes=results)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from squall.server.model import App, Input
     from squall.server.node import Node
     from squall.server.settings import Settings
-    from squall.wire.values import InputItem
+    from squall.wire.values import InputItem, Trace
 
 #: Ended containers that are remembered: the last of their output is still to come, and those of lost nodes
 #: must not be taken in again.
@@ -73,7 +73,9 @@ class Nodes:
     def _start(self, action: scheduling.StartContainer) -> None:
         function, node = self._catalog.functions[action.function], self.nodes[action.node]
         gpus = [kind for kind, count in action.gpus for _ in range(count)]
-        container = Container(action.container, function, node.id, gpus, self._clock.wall())
+        container = Container(
+            action.container, function, node.id, gpus, self._clock.wall(), self._dispatcher.decided
+        )
         self.adopt(node, container)
         app = function.app
         node.send(
@@ -116,9 +118,17 @@ class Nodes:
             container.inputs.add(input_id)
             if entry.call.durable:
                 self._attempts.add(entry)
-            inputs.append(_node_input(entry, entry.item, now))
+            trace = entry.item.trace and self._traced(entry.item.trace, container, now)
+            inputs.append(_node_input(entry, entry.item, trace))
         if inputs:
             node.assign(container.id, inputs)
+
+    def _traced(self, trace: Trace, container: Container, now: float) -> Trace:
+        """With the start of the container, if the input waited for it."""
+        start = [("scheduler.start", container.decided), ("server.ready", container.ready)]
+        waited = trace[-1][1] <= container.decided
+        assigned = [("scheduler.assign", self._dispatcher.decided), ("server.assigned", now)]
+        return [*trace, *(start if waited else ()), *assigned]
 
     def _revoke(self, action: scheduling.RevokeInputs) -> None:
         node = self.nodes.get(action.node)
@@ -133,6 +143,11 @@ class Nodes:
         calls = [self._table.calls[call_id] for call_id in function.calls]
         for session in {session for call in calls for session in call.sessions}:
             session.send(Notice(function.app.id, action.reason))
+
+    def ready(self, container: Container) -> None:
+        container.state, container.ready = "ready", self._clock.now()
+        container.function.start_error = None
+        self._dispatcher.feed(scheduling.ContainerReady(container.id))
 
     def credit(self, entry: Input) -> None:
         """The consumer of a generator that runs is ready for more."""
@@ -208,8 +223,7 @@ class Nodes:
         self._dispatcher.feed(scheduling.NodeLost(node.id))
 
 
-def _node_input(entry: Input, item: InputItem, now: float) -> NodeInput:
-    trace = None if item.trace is None else [*item.trace, ("server.assigned", now)]
+def _node_input(entry: Input, item: InputItem, trace: Trace | None) -> NodeInput:
     return NodeInput(
         entry.id,
         entry.attempt,

@@ -11,12 +11,12 @@ from squall.scheduling.model import Deliver, DropStale, FailInput, InputYielded,
 from squall.server import outcomes
 from squall.server.model import YIELD_WINDOW
 from squall.store.base import OutputRecord, StoreError
-from squall.wire import codec
+from squall.wire import codec, hops
 from squall.wire.messages import CallFailed, Outputs, Yields
 from squall.wire.values import OutputItem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from squall.server.calltable import CallTable
     from squall.server.clock import Clock
@@ -74,6 +74,12 @@ class OutputRouter:
         dispatcher.on(FailInput, self._fail)
         dispatcher.on_flush(self.flush)
 
+    def arrived(self, outputs: Iterable[OutputItem]) -> None:
+        """From a node. What it says of hops is another machine's word."""
+        for output in outputs:
+            if output.trace is not None:
+                output.trace = [*hops.clean(output.trace, hops.ALL), ("server.output", self._clock.now())]
+
     # ------------------------------------------------------------------------------- the scheduler's word
 
     def _deliver(self, action: Deliver) -> None:
@@ -120,7 +126,7 @@ class OutputRouter:
                 node.acknowledge(entry.id, output.attempt)
             return
         if output.trace is not None:
-            output.trace.append(("server.output", self._clock.now()))
+            output.trace.append(("server.delivered", self._clock.now()))
         if entry.call.durable:
             entry.output = output
             self._to_store.append(_Final(entry, output, node))

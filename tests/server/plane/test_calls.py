@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
 
 from squall.wire import messages as m
 from squall.wire.control import CallRef
+from squall.wire.hops import MOST
 from squall.wire.values import InputItem, Outcome, OutputItem, Payload, RetryPolicy
 from tests.server.fakes import payloads, settle, spec
 
@@ -280,15 +282,42 @@ async def test_nonsense_is_refused(world: World, message: m.Inputs, code: str) -
 async def test_a_trace_names_the_hops(world: World) -> None:
     client, node = await world.client(), await world.node()
     app = await client.app(spec())
-    item = InputItem(0, Payload(b"x"), trace=[("client.send", 1.0)])
+    nonsense = [("server.received", 1.0), ("\x1b[2J", 1.0), ("sdk.call", math.nan), ("sdk.call", -1.0)]
+    item = InputItem(0, Payload(b"x"), trace=[("client.send", 0.0), *nonsense])
     client.send(m.Inputs("fc-" + "a" * 32, app.functions["f"], "unary", [item]))
     await node.work()
     (outputs,) = client.of(m.Outputs)
     trace = outputs.items[0].trace
     assert trace is not None
     assert [hop for hop, _ in trace] == [
-        "client.send", "server.received", "server.assigned", "node.output", "server.output",
+        "client.send", "server.received", "scheduler.start", "server.ready", "scheduler.assign",
+        "server.assigned", "agent.output", "server.output", "server.delivered",
     ]  # fmt: skip
+    assert [at for _, at in trace] == sorted(at for _, at in trace)
+
+
+async def test_only_who_waited_for_a_container_is_told_of_its_start(world: World) -> None:
+    client, node = await world.client(), await world.node()
+    app = await client.app(spec())
+    for number in "ab":
+        await world.clock.advance(1.0)
+        item = InputItem(0, Payload(b"x"), trace=[])
+        client.send(m.Inputs("fc-" + number * 32, app.functions["f"], "unary", [item]))
+        await node.work()
+    traces = [dict(outputs.items[0].trace or []) for outputs in client.of(m.Outputs)]
+    assert ["scheduler.start" in trace for trace in traces] == [True, False]
+
+
+async def test_a_node_cannot_say_more_of_a_trace_than_hops(world: World) -> None:
+    client, node = await world.client(), await world.node()
+    node.trace = [("agent.output", math.inf), ("x" * 1000, 1.0), *[("user.end", 2.0)] * 10_000]
+    app = await client.app(spec())
+    item = InputItem(0, Payload(b"x"), trace=[])
+    client.send(m.Inputs("fc-" + "a" * 32, app.functions["f"], "unary", [item]))
+    await node.work()
+    trace = client.of(m.Outputs)[0].items[0].trace
+    assert trace is not None
+    assert [hop for hop, _ in trace] == ["user.end"] * MOST + ["server.output", "server.delivered"]
 
 
 async def test_an_import_error_is_the_callers_exception(world: World) -> None:

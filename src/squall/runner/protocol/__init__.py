@@ -39,8 +39,10 @@ CREDIT = 4  # header: {"upto": n}
 STOP = 5  # finish: run exit hooks, leave
 # runner -> agent
 HELLO = 16  # header: {"python": "3.11.2", "held": [[number, id, attempt], ...]}, the one that runs first
-READY = 17  # the user's function is imported
-#: header: {} for a result, {"s": status, "type", "message", "tb", "n": yields}; payload: pickle.
+#: The user's function is imported; header: {"t": {"main", "connected", "imported"}}.
+READY = 17
+#: header: {} for a result, {"s": status, "type", "message", "tb", "n": yields}; payload: pickle. With times:
+#: "t": {"received", "begin", "end", "sent"}. All times are CLOCK_MONOTONIC seconds.
 OUTPUT = 19
 YIELD = 20  # header: {"n": number}; payload: pickle
 FAILED = 21  # could not import or set up; header: {"type", "message", "tb"}; payload: the pickled exception

@@ -61,6 +61,8 @@ class Container:
         self.started = False
         self.wanted = True
         self.error: str | None = None
+        #: How the start went: (name, CLOCK_MONOTONIC seconds), for traces.
+        self.stages = [("launcher.request", time.monotonic())]
         self.deadline = time.monotonic() + START_TIMEOUT_S
         self.pid = -1
         self.init = -1
@@ -100,6 +102,7 @@ class Container:
                 message, descriptors = messages.receive(self.control)
                 if "started" in message:
                     self.started, self.main = True, descriptors[0]
+                    self.stages.append(("init.ready", message["started"]))
                     self.pid = processes.pid_of(self.main)
                 self.error = message.get("error", self.error)
                 self._status = message.get("status", self._status)
@@ -143,9 +146,11 @@ class Container:
             sources = [self._make_mount(mount, opened) for mount in self.spec.mounts]
             if self.spec.network == "egress":
                 self._lease = self._network().acquire(self.spec.workspace, self._workspace.make_network)
+            self._mark("launcher.composed")
             targets = tuple((m.target, d) for m, (_, d) in zip(self.spec.mounts, sources, strict=True))
             plan = Plan(self.spec.hostname, targets, self._etc_files(), network=self._lease is None)
             placed = self._make_skeleton(plan, root, [fd for fd, _ in sources], opened)
+            self._mark("launcher.skeleton")
             self._place(placed=placed)
             writers = self._make_pipes(opened)
             program = {"argv": self.spec.argv, "env": self.spec.env, "cwd": self.spec.cwd}
@@ -153,6 +158,9 @@ class Container:
         finally:
             messages.close_all(opened)
             self._inits_end.close()
+
+    def _mark(self, stage: str) -> None:
+        self.stages.append((stage, time.monotonic()))
 
     def _make_root(self, opened: list[int]) -> int:
         scratch = self._host.scratch / self.spec.id

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -44,6 +45,7 @@ def run(plan: skeleton.Plan, parts: Parts, program_filter: bytes) -> NoReturn:
     try:
         _enter(plan, parts)
         start, outputs = messages.receive(control)
+        ready = time.monotonic()
         processes.unshare(processes.NEWCGROUP)  # placed by now: its own group is the root it sees
         program = _start(start, outputs, program_filter)
     except messages.Closed:
@@ -52,7 +54,7 @@ def run(plan: skeleton.Plan, parts: Parts, program_filter: bytes) -> NoReturn:
         _tell(control, {"error": str(error)})
         os._exit(1)
     pidfd = processes.pidfd_open(program)
-    _tell(control, {"started": True}, [pidfd])
+    _tell(control, {"started": ready}, [pidfd])
     os.close(pidfd)
     _tell(control, {"status": _reap_until(program)})
     os._exit(0)

@@ -274,7 +274,8 @@ class Server:
         if container.started and waiting is not None:
             del self._waiting[container.spec.id]
             agent, request_id = waiting
-            agent.send({"id": request_id, "ok": {"pid": container.pid}}, container.outputs)
+            ok = {"pid": container.pid, "stages": container.stages}
+            agent.send({"id": request_id, "ok": ok}, container.outputs)
 
     def _over(self, container: Container) -> None:
         """The init has ended, and with it every process of the container."""
