@@ -5,9 +5,11 @@ from __future__ import annotations
 import array
 import os
 import pickle
+import select
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +121,15 @@ class Agent:
     def cancel(self, number: int) -> None:
         assert self.alarm is not None
         self.alarm.sendall(protocol.ALARM.pack(number))
+
+    def interrupt(self, number: int) -> protocol.Frame:
+        """Cancel as the agent does, which repeats its alarm until there is an answer; the answer."""
+        assert self.connection is not None
+        deadline = time.monotonic() + TIMEOUT
+        self.cancel(number)
+        while not select.select([self.connection], [], [], 0.1)[0] and time.monotonic() < deadline:
+            self.cancel(number)
+        return self.receive()
 
     def receive(self) -> protocol.Frame:
         assert self.connection is not None

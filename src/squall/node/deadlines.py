@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 #: An input that runs for so many seconds is worth telling the server that it has begun.
 TELL_AFTER = 0.02
+#: A runner that has not answered is interrupted again after so many seconds: a signal that comes just before
+#: user code begins to wait in a system call is noticed only after that wait.
+RING_AGAIN = 0.1
 
 
 class Deadlines:
-    """`told` hears of long ones, `interrupt` of those to be interrupted, `stuck` of one that
-    goes on for `grace` seconds after that.
+    """`told` hears of long ones, `interrupt` of those to be interrupted (until they end), `stuck` of one
+    that goes on for `grace` seconds after that.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Deadlines:
 
     def _due(self, running: Attempt) -> float:
         if running.verdict and self._kill_at is not None:
-            return self._kill_at
+            return min(self._kill_at, time.monotonic() + RING_AGAIN)
         deadline = running.began + running.input.timeout
         return deadline if running.told else min(deadline, running.began + TELL_AFTER)
 
@@ -88,9 +91,11 @@ class Deadlines:
         if not running.told and now >= running.began + TELL_AFTER:
             running.told = True
             self._told(running)
-        if running.verdict and self._kill_at is not None and now >= self._kill_at:
-            self._stuck()
-            return
+        if running.verdict and self._kill_at is not None:
+            if now >= self._kill_at:
+                self._stuck()
+                return
+            self._interrupt(running)
         if not running.verdict and now >= running.began + running.input.timeout:
             self.cancel(running, "timeout")
         else:

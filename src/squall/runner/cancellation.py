@@ -3,7 +3,8 @@
 The alarm socket (see `protocol`) brings the numbers of cancelled inputs; the kernel turns their arrival into
 SIGURG for the main thread (F_SETSIG), whose default elsewhere is to be ignored. The handler raises only while
 user code runs (`interruptible`), never inside the runner's own code, and once an input. No thread is needed:
-a second one would make every fork of user code a gamble.
+a second one would make every fork of user code a gamble. A signal that comes just before user code begins to
+wait in a system call does not end that wait, so the agent repeats its alarm until the input is answered.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Interrupts:
         self._interrupt()
 
     def _interrupt(self) -> None:
-        if not self._open or self._current not in self._cancelled:
+        if self.hit or not self._open or self._current not in self._cancelled:
             return
         self._cancelled.discard(self._current)
         self.hit = True
