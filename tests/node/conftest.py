@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import secrets
 import sys
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,6 +67,8 @@ class Node:
         self.in_use: list[str] = []
         self.agent: Agent | None = None
         self._numbers = count(1)
+        #: The process driver finds a container's processes by its id, all over the host.
+        self._token = secrets.token_hex(4)
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -142,7 +145,15 @@ class Node:
             qualname, "work", qualname, "im-1", mounts=[MountRef(name, "/squall/source")], **function
         )
         return m.StartContainer(
-            f"ct-{number}", "fu-1", spec, "ap-1", "default", "main", 1_000_000, Recipe(base), {name: manifest}
+            f"ct-{self._token}-{number}",
+            "fu-1",
+            spec,
+            "ap-1",
+            "default",
+            "main",
+            1_000_000,
+            Recipe(base),
+            {name: manifest},
         )
 
     async def container(self, code: str, qualname: str = "f", **function: Any) -> str:

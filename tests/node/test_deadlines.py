@@ -35,8 +35,7 @@ def test_an_interruption_is_repeated_until_the_answer() -> None:
         clocked.deadlines.cancel(clocked.attempt, "cancelled")
         for _ in range(3):
             await asyncio.wait_for(clocked.rung.get(), 20)
-        attempt, _ = clocked.inputs.finish(clocked.attempt.number, 0.0)
-        clocked.deadlines.ended(attempt)
+        clocked.inputs.finish(clocked.attempt.number, 0.0)
         seen = clocked.rung.qsize()
         await asyncio.sleep(3 * RING_AGAIN)
         assert clocked.rung.qsize() == seen

@@ -19,6 +19,10 @@ def queue(count: int) -> Inputs:
     return inputs
 
 
+def running(inputs: Inputs) -> list[tuple[int, float]]:
+    return [(a.number, a.began) for a in inputs.begun]
+
+
 def take_all(inputs: Inputs, now: float) -> list[int]:
     taken = []
     while (attempt := inputs.take(now)) is not None:
@@ -29,8 +33,7 @@ def take_all(inputs: Inputs, now: float) -> list[int]:
 def test_one_runs_and_one_is_ahead_until_durations_are_known() -> None:
     inputs = queue(5)
     assert take_all(inputs, 0.0) == [1, 2]
-    assert inputs.running is not None
-    assert inputs.running.number == 1
+    assert running(inputs) == [(1, 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -48,8 +51,7 @@ def test_the_next_one_begins_when_the_running_one_ends() -> None:
     take_all(inputs, 1.0)
     attempt, seconds = inputs.finish(1, 4.0)
     assert (attempt.number, seconds) == (1, 3.0)
-    assert inputs.running is not None
-    assert (inputs.running.number, inputs.running.began) == (2, 4.0)
+    assert running(inputs) == [(2, 4.0)]
     assert inputs.finish(2, 4.5)[1] == 0.5
 
 
@@ -96,9 +98,9 @@ def test_adopted_ones_keep_their_numbers() -> None:
     inputs.adopt(9, item(1), 5.0)
     inputs.add([item(2)])
     assert [a.number for a in inputs.all()] == [7, 9, 10]
+    assert running(inputs) == [(7, 5.0)]
     inputs.forget(7, 6.0)
-    assert inputs.running is not None
-    assert (inputs.running.number, inputs.running.began) == (9, 6.0)
+    assert running(inputs) == [(9, 6.0)]
 
 
 def test_yields_have_their_turn_and_their_credit() -> None:
@@ -126,3 +128,73 @@ def test_kept_yields_are_bounded_in_number_and_size() -> None:
     for n in range(100, 110):
         attempt.keep(n, Payload(bytes(2 << 20)))
     assert [n for n, _ in attempt.kept] == list(range(106, 110))
+
+
+def test_as_many_run_as_there_are_slots_in_any_order() -> None:
+    inputs = Inputs(3)
+    inputs.add(item(n) for n in range(6))
+    assert take_all(inputs, 1.0) == [1, 2, 3, 4]  # one in advance
+    assert [n for n, _ in running(inputs)] == [1, 2, 3]
+    assert [a.number for a in inputs.unbegun()] == [4, 5, 6]
+    assert inputs.finish(2, 3.0)[1] == 2.0
+    assert running(inputs) == [(1, 1.0), (3, 1.0), (4, 3.0)]
+    with pytest.raises(OutOfTurnError):
+        inputs.finish(2, 3.0)
+    take_all(inputs, 3.0)
+    with pytest.raises(OutOfTurnError):
+        inputs.finish(5, 3.0)
+    inputs.finish(4, 3.5)
+    assert inputs.finish(1, 4.0)[1] == 3.0
+
+
+def test_what_is_in_advance_grows_with_the_slots() -> None:
+    inputs = Inputs(10)
+    inputs.add(item(n) for n in range(100))
+    take_all(inputs, 0.0)
+    inputs.finish(1, 0.001)
+    assert inputs.window == 10 + 50  # 10 at once, 1 ms each, in 5 ms
+
+
+def test_a_dropped_one_may_be_answered_before_its_turn() -> None:
+    inputs = Inputs(1)
+    inputs.add(item(n) for n in range(3))
+    take_all(inputs, 0.0)
+    second = inputs.get(2)
+    assert second is not None
+    assert inputs.drop(second)
+    inputs.finish(2, 0.5)
+    take_all(inputs, 0.5)
+    inputs.finish(1, 1.0)
+    assert running(inputs) == [(3, 1.0)]
+
+
+def test_where_batches_gather_the_runner_says_what_begins() -> None:
+    inputs = Inputs(4, tells=True)
+    inputs.add(item(n) for n in range(4))
+    take_all(inputs, 0.0)
+    assert running(inputs) == []
+    assert len(inputs.unbegun()) == 4
+    with pytest.raises(OutOfTurnError):
+        inputs.finish(1, 1.0)
+    inputs.begin(1, 1.0)
+    inputs.begin(3, 1.0)
+    assert running(inputs) == [(1, 1.0), (3, 1.0)]
+    assert inputs.finish(3, 1.5)[1] == 0.5
+    assert [a.number for a in inputs.unbegun()] == [2, 4]
+
+
+@pytest.mark.parametrize(("tells", "number"), [(True, 9), (False, 1)])
+def test_a_runner_that_may_not_tell_or_names_nothing(*, tells: bool, number: int) -> None:
+    inputs = Inputs(2, tells=tells)
+    inputs.add([item(0)])
+    take_all(inputs, 0.0)
+    with pytest.raises(OutOfTurnError):
+        inputs.begin(number, 1.0)
+
+
+def test_adopted_ones_run_as_far_as_they_can() -> None:
+    inputs = Inputs(2, tells=True)
+    for number in (3, 4, 5):
+        inputs.adopt(number, item(number), 1.0)
+    assert [n for n, _ in running(inputs)] == [3, 4]
+    assert [a.number for a in inputs.unbegun()] == [5]

@@ -12,7 +12,7 @@ import pytest
 
 from squall.node import outcomes, records, resources, squallcopy
 from squall.node.endpoint import Endpoint
-from squall.node.journal import SLOTS, Journal, Noted
+from squall.node.journal import AHEAD, Journal, Noted
 from squall.node.main import node_id, parse
 from squall.node.transfers import TransferError, Transfers
 from squall.runner.protocol import BadFrame
@@ -108,11 +108,11 @@ def test_a_journal_lasts(tmp_path: Path) -> None:
 
 def test_a_journal_does_not_overflow(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "inputs")
-    for number in range(1, SLOTS + 50):
+    for number in range(1, AHEAD + 50):
         journal.add(number, f"fc-x:{number}", 1)
-    assert len(journal.noted()) == SLOTS
+    assert len(journal.noted()) == AHEAD + 1
     journal.add(10_000, "fc-" + "x" * 500 + ":0", 1)
-    for number in range(1, SLOTS + 50):
+    for number in range(1, AHEAD + 50):
         journal.remove(number)
     assert journal.noted() == []
     journal.close()

@@ -10,6 +10,13 @@ from squall.scheduling import model as m
 from tests.scheduling.world import World
 
 pick = st.integers(0, 1_000_000)
+#: Functions whose containers take several inputs, or one in their life.
+SHARING = (
+    m.FunctionConfig("fu-many", "ws-1", m.Demand(500, 64), capacity=6, target=4, max_retries=1),
+    m.FunctionConfig("fu-batch", "ws-0", m.Demand(500, 64), capacity=8, target=4, batch=4),
+    m.FunctionConfig("fu-once", "ws-1", m.Demand(500, 64), single_use=True, max_retries=1),
+)
+FUNCTIONS = ["fu-0", "fu-1", "fu-min", *(c.id for c in SHARING)]
 
 
 class Fleet(RuleBasedStateMachine):
@@ -24,6 +31,8 @@ class Fleet(RuleBasedStateMachine):
         self.world.function(
             m.FunctionConfig("fu-min", "ws-0", m.Demand(500, 64), min_containers=1, max_containers=2)
         )
+        for config in SHARING:
+            self.world.function(config)
 
     @rule(cpu=st.integers(1, 8), gpus=st.integers(0, 4), name=st.integers(0, 2))
     def node_joins(self, cpu: int, gpus: int, name: int) -> None:
@@ -35,7 +44,12 @@ class Fleet(RuleBasedStateMachine):
     def node_is_lost(self, which: int) -> None:
         self.world.lose(sorted(self.world.nodes)[which % len(self.world.nodes)])
 
-    @rule(which=st.sampled_from(["fu-0", "fu-1", "fu-min"]), count=st.integers(1, 12))
+    @precondition(lambda self: self.world.nodes)
+    @rule(which=pick, forgotten=st.integers(0, 2))
+    def node_comes_back(self, which: int, forgotten: int) -> None:
+        self.world.rejoin(sorted(self.world.nodes)[which % len(self.world.nodes)], forgotten)
+
+    @rule(which=st.sampled_from(FUNCTIONS), count=st.integers(1, 12))
     def inputs_arrive(self, which: str, count: int) -> None:
         self.world.arrive(which, count)
 

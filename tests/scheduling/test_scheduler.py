@@ -286,3 +286,104 @@ def test_cancelling_many_waiting_inputs_is_linear() -> None:
     w.arrive("fu-1", 20_000)
     w.send(m.InputsCancelled(tuple(w.arrived)))
     assert len(w.final) == 20_000
+
+
+def test_a_container_gets_as_many_inputs_as_it_works_on_at_once() -> None:
+    w = world(capacity=3, target=3)
+    assert len(of(w.arrive("fu-1", 7), m.StartContainer)) == 3
+    w.ready("ct-0")
+    assert len(w.boxes["ct-0"].inputs) == 3
+    w.ready("ct-1")
+    w.ready("ct-2")
+    assert sorted(len(b.inputs) for b in w.boxes.values()) == [1, 3, 3]
+    w.arrive("fu-1", 1)
+    assert sorted(len(b.inputs) for b in w.boxes.values()) == [2, 3, 3]  # where there is room
+
+
+def test_the_target_scales_and_the_capacity_holds_what_comes_meanwhile() -> None:
+    w = world(capacity=4, target=2)
+    w.arrive("fu-1", 8)
+    assert len(w.boxes) == 4
+    w.ready("ct-0")
+    assert len(w.boxes["ct-0"].inputs) == 4
+
+
+def test_quick_inputs_of_a_shared_container_are_prefetched_for_all_its_places() -> None:
+    w = world(max_containers=1, capacity=4, target=4)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.finish("ct-0", "in-0", seconds=0.001)
+    w.arrive("fu-1", 100)
+    assert len(w.boxes["ct-0"].inputs) == 20  # 4 at once, 1 ms each, in 5 ms
+
+
+def test_a_batch_gathers_in_one_container() -> None:
+    w = world(min_containers=2, max_containers=2, capacity=4, target=4, batch=4)
+    w.ready("ct-0")
+    w.ready("ct-1")
+    for _ in range(4):
+        w.arrive("fu-1", 1)
+    first = next(b for b in w.boxes.values() if b.inputs)
+    assert len(first.inputs) == 4
+    w.arrive("fu-1", 5)
+    second = next(b for b in w.boxes.values() if b is not first)
+    assert len(second.inputs) == 4  # the fifth waits: both are full
+
+
+def test_a_batch_that_runs_gathers_no_more() -> None:
+    w = world(min_containers=2, max_containers=2, capacity=4, target=4, batch=4)
+    w.ready("ct-0")
+    w.ready("ct-1")
+    w.arrive("fu-1", 2)
+    name, busy = next((n, b) for n, b in w.boxes.items() if b.inputs)
+    for input_id in list(busy.inputs):
+        w.start_input(name, input_id)
+    w.arrive("fu-1", 2)
+    assert [len(b.inputs) for b in w.boxes.values()] == [2, 2]
+
+
+def test_a_single_use_container_ends_with_its_input() -> None:
+    w = world(single_use=True)
+    w.arrive("fu-1", 2)
+    w.ready("ct-0")
+    actions = w.finish("ct-0", "in-0", seconds=0.0001)
+    assert m.StopContainer("ct-0", "no-1", "it was for one input") in actions
+    w.ready("ct-1")
+    w.arrive("fu-1", 3)
+    assert len(w.boxes) == 5 - 1  # four fit; each input has its own
+    w.run_to_the_end()
+    assert len(w.final) == 5
+
+
+def test_a_retry_of_a_single_use_input_has_another_container() -> None:
+    w = world(single_use=True, max_retries=1, initial_delay=0.0)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.finish("ct-0", "in-0", "exception")
+    w.exit("ct-0")
+    w.tick(0.1)
+    w.ready("ct-1")
+    assert w.boxes["ct-1"].inputs == {"in-0": 2}
+
+
+def test_a_single_use_container_of_an_earlier_life_takes_nothing() -> None:
+    """Whether it has had its input, nobody knows any more."""
+    w = World()
+    w.function(m.FunctionConfig("fu-1", "default", m.Demand(1000, 512), single_use=True))
+    known = m.KnownContainer("ct-old", "fu-1", ready=True)
+    actions = w.scheduler.handle(m.NodeJoined("no-1", 4000, 8192, containers=(known,)), 0.0)
+    assert actions == [m.StopContainer("ct-old", "no-1", "it was for one input")]
+
+
+def test_retries_grow_and_follow_the_input_to_other_containers() -> None:
+    w = world(single_use=True, max_retries=3, initial_delay=1.0, backoff_coefficient=3.0, max_delay=5.0)
+    w.arrive("fu-1", 1)
+    delays = []
+    for n in range(4):
+        w.ready(f"ct-{n}")
+        actions = w.finish(f"ct-{n}", "in-0", "timeout")
+        delays += [a.delay for a in of(actions, m.Retrying)]
+        w.exit(f"ct-{n}")
+        w.tick(10.0)
+    assert delays == [1.0, 3.0, 5.0]
+    assert isinstance(w.final["in-0"], m.Deliver)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from squall.scheduling import Scheduler
 from squall.scheduling import model as m
+from squall.scheduling.autoscaling import PREFETCH_MAX, PREFETCH_SECONDS
 
 
 @dataclass
@@ -16,6 +17,8 @@ class Box:
     ready: bool = False
     inputs: dict[str, int] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
+    #: All inputs that it ever had.
+    had: set[str] = field(default_factory=set)
     gpus: tuple[tuple[str, int], ...] = ()
 
 
@@ -32,6 +35,8 @@ class World:
         self.attempts: dict[str, int] = {}
         self.generation = itertools.count()
         self.stopping: set[str] = set()
+        #: The shortest duration that was told, by function.
+        self.quickest: dict[str, float] = {}
 
     # ---------------------------------------------------------------------------------------------- events
 
@@ -67,14 +72,27 @@ class World:
     def finish(
         self, container: str, input_id: str, status: str = "ok", seconds: float = 0.1
     ) -> list[m.Action]:
-        attempt = self.boxes[container].inputs.pop(input_id)
-        self.boxes[container].started.discard(input_id)
+        box = self.boxes[container]
+        attempt = box.inputs.pop(input_id)
+        box.started.discard(input_id)
+        self.quickest[box.function] = min(seconds, self.quickest.get(box.function, seconds))
         return self.send(m.InputFinished(container, input_id, attempt, status, seconds))
 
     def exit(self, container: str, *, fault: bool = False, reason: str = "killed") -> list[m.Action]:
         box = self.boxes.pop(container)
         returned = tuple((i, a) for i, a in box.inputs.items() if i not in box.started)
         return self.send(m.ContainerExited(container, fault, reason, f"container {reason}", returned))
+
+    def rejoin(self, node: str, forgotten: int) -> list[m.Action]:
+        """It comes back; what was sent to it last never arrived, `forgotten` inputs a container at most."""
+        containers = []
+        for name, box in self.boxes.items():
+            if box.node == node:
+                lost = [i for i in reversed(box.inputs) if i not in box.started][:forgotten]
+                box.inputs = {i: a for i, a in box.inputs.items() if i not in lost}
+                inputs = tuple(m.RunningAttempt(i, a, i in box.started) for i, a in box.inputs.items())
+                containers.append(m.KnownContainer(name, box.function, box.ready, inputs))
+        return self.send(replace(self.nodes[node], containers=tuple(containers)))
 
     def lose(self, node: str) -> list[m.Action]:
         del self.nodes[node]
@@ -101,6 +119,8 @@ class World:
                     assert not any(input_id in b.inputs for b in self.boxes.values()), "two live attempts"
                     self.attempts[input_id] = attempt
                     box.inputs[input_id] = attempt
+                    box.had.add(input_id)
+                self._check_room(box)
             case m.StopContainer():
                 self.stopping.add(action.container)
             case m.Deliver() | m.FailInput():
@@ -122,6 +142,16 @@ class World:
             assert sum(d.memory_mib for d in demands) <= node.memory_mib
             for kind, count in node.gpus:
                 assert sum(n for b in boxes for k, n in b.gpus if k == kind) <= count
+
+    def _check_room(self, box: Box) -> None:
+        config = self.functions[box.function]
+        if config.single_use:
+            assert len(box.had) == 1, "a single-use container got a second input"
+        most = config.capacity
+        if box.function in self.quickest:
+            ahead = int(config.capacity * PREFETCH_SECONDS / max(self.quickest[box.function], 1e-9))
+            most = max(most, min(PREFETCH_MAX, ahead))
+        assert len(box.inputs) <= most, "more than the container works on, and may have ahead"
 
     def run_to_the_end(self, limit: int = 10_000) -> None:
         """Everything goes well from now on: each container becomes ready, each input ends."""

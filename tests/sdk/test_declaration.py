@@ -116,6 +116,8 @@ def test_gpus(gpu: str, expected: list[GpuRequest]) -> None:
         ({"cloud": "moon"}, "give one of aws, gcp, oci, auto"),
         ({"block_network": "yes"}, "give True or False"),
         ({"serialized": 1}, "give True or False"),
+        ({"single_use_containers": 1}, "give True or False"),
+        ({"max_inputs": 2}, "give 1, or better single_use_containers=True"),
     ],
 )
 def test_a_wrong_value_is_one_line(options: dict[str, Any], message: str) -> None:
@@ -135,17 +137,22 @@ def test_a_wrong_value_is_one_line(options: dict[str, Any], message: str) -> Non
         ("routing_region", "us-east"),
         ("enable_memory_snapshot", True),
         ("restrict_modal_access", True),
-        ("single_use_containers", True),
         ("i6pn", True),
         ("experimental_options", {"x": 1}),
         ("_experimental_restrict_output", True),
-        ("max_inputs", 1),
     ],
 )
 def test_what_is_not_there_yet_is_never_ignored(name: str, value: object) -> None:
     with pytest.raises(UnimplementedError, match=f"{name}= is not in this version"):
         declare({name: value})
     declare({name: DEFAULTS[name]})
+
+
+def test_containers_for_a_single_use() -> None:
+    assert not declare({}).single_use
+    assert declare({"single_use_containers": True}).single_use
+    with pytest.warns(DeprecationWarning, match="write single_use_containers=True"):
+        assert declare({"max_inputs": 1}).single_use
 
 
 def test_an_unknown_parameter_names_the_right_ones() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from squall.wire.values import Batching
 from tests.house.source import ROOT
 
 if TYPE_CHECKING:
@@ -87,3 +88,10 @@ def test_classify_files_stops_at_the_limit(load: Any, tmp_path: Path) -> None:
     assert [p[-1] for p in example.find(str(tmp_path), 4)] == ["0", "1", "2", "3"]
     with pytest.raises(SystemExit, match="no readable files"):
         example.main(str(tmp_path / "nothing"), 3)
+
+
+def test_batched_model(load: Any, server: FakeServer) -> None:
+    example = load("batched_model")
+    with example.app.run():
+        (app,) = server.apps.values()
+        assert app.specs["score"].batching == Batching(64, 0.05)

@@ -49,7 +49,7 @@ def test_calls_name_the_input_that_made_them(
     module: Any, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = ModuleType("squall.runner.context")
-    context.input_id, context.call_id = "fc-1:0", "fc-1"  # type: ignore[attr-defined]
+    context.current = lambda: ("fc-1:0", "fc-1")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "squall.runner.context", context)
     module.inner.remote(1)
     assert next(iter(server.calls.values())).parent == "fc-1:0"

@@ -13,6 +13,7 @@ from squall.node import ends, payloads, specs
 from squall.node.conversation import Conversation, Owner
 from squall.node.door import Door
 from squall.node.ends import End
+from squall.node.inputs import Inputs
 from squall.node.journal import Journal
 from squall.node.nested import NestedClients
 from squall.node.transfers import TransferError
@@ -47,7 +48,8 @@ class Container(Owner):
         self._record = record
         self._start = record.start
         function = self._start.function
-        self._talk = Conversation(services, self.id, self._start.workspace, function.timeout, self)
+        inputs = Inputs(function.capacity, tells=function.batching.max_batch_size > 0)
+        self._talk = Conversation(services, self.id, self._start.workspace, function.timeout, inputs, self)
         self._nested = NestedClients(self.id, services.link.send)
         self._door: Door | None = None
         self._process: Started | None = None
@@ -69,10 +71,8 @@ class Container(Owner):
         return self._process is not None
 
     def announced(self) -> AnnouncedContainer:
-        running = self._talk.inputs.running
-        inputs = [
-            RunningInput(*a.key, started=a is running and not a.dropped) for a in self._talk.inputs.all()
-        ]
+        held = self._talk.inputs
+        inputs = [RunningInput(*a.key, started=held.has_begun(a)) for a in held.all()]
         inputs += self._services.reports.pending(self.id)
         return AnnouncedContainer(self.id, self.function_id, self._talk.ready, inputs)
 
@@ -88,10 +88,10 @@ class Container(Owner):
         for input_id, attempt in keys:
             self._talk.revoke((input_id, attempt))
         if terminate:
-            self.must_end(End("stopped", "the call was cancelled together with its containers"))
+            self.must_end(ends.TERMINATED)
 
     def stop(self, *, drain: bool, grace: float) -> None:
-        """End at once, or when the running input is done, or after `grace` seconds."""
+        """End at once, or when the running inputs are done, or after `grace` seconds."""
         if not drain or not self._talk.ready:
             self.must_end(ends.STOPPED)
             return
@@ -169,7 +169,7 @@ class Container(Owner):
     async def adopt(self, process: Started) -> None:
         """It runs already, since before this agent lived."""
         self._process = process
-        self._talk.adopt(Journal(self._record.journal))
+        self._talk.adopt(self._journal())
         self._door = Door(self._record.sockets, self._talk.attach, self._nested.accept)
         self._watch_output(process)
         self._spawn(self._configure())
@@ -190,7 +190,7 @@ class Container(Owner):
         trees, serialized = await self._materials()
         self._mark("agent.sources")
         self._record.save(image.layers)
-        self._talk.keep(Journal(self._record.journal))
+        self._talk.keep(self._journal())
         self._door = Door(self._record.sockets, self._talk.attach, self._nested.accept)
         self._talk.configure(self._config(trees), serialized)
         self._mark("agent.launch")
@@ -198,7 +198,7 @@ class Container(Owner):
         self._talk.stages.driver(self._process.stages)
         self._watch_output(self._process)
         limit = function.startup_timeout or function.timeout
-        self._later(limit, End("startup_timeout", f"the container was not ready within {limit:g} seconds"))
+        self._later(limit, ends.too_slow(limit))
 
     async def _materials(self) -> tuple[dict[str, Path], bytes]:
         """The trees of its sources, and its function if that travels serialized."""
@@ -240,13 +240,7 @@ class Container(Owner):
         self._cancel_timers()
         self._talk.take_rest()
         self._services.logs.close(self.id)
-        running = self._talk.inputs.running
-        self._returned += [a.key for a in self._talk.inputs.unbegun()]
-        if running is not None and not running.dropped:
-            if running.verdict:
-                self._talk.end_running(self._talk.verdict(running))
-            elif end.reason in ends.FAULTS:
-                self._talk.end_running(ends.failed(end))
+        self._returned += self._talk.wind_up(end)
         await self._talk.settle()
         await self._clean_up()
         state = ContainerState(
@@ -274,6 +268,9 @@ class Container(Owner):
 
     def _mark(self, stage: str) -> None:
         self._talk.stages.mark(stage, time.monotonic())
+
+    def _journal(self) -> Journal:
+        return Journal(self._record.journal, self._talk.inputs.slots)
 
     def _watch_output(self, process: Started) -> None:
         self._services.logs.open(self.id, self._start.function.name, process.stdout, process.stderr)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from squall.node.services import Services
     from squall.wire.values import Outcome
 
-#: Inputs that a runner may claim to hold when it comes back.
+#: Inputs that a runner may claim to hold when it comes back, beyond those that it works on.
 _HELD = 1024
 
 
@@ -56,9 +56,15 @@ class Conversation(Payloads):
     """Survives its connection: a runner, or this agent, may come back."""
 
     def __init__(
-        self, services: Services, container: str, workspace: str, timeout: float, owner: Owner
+        self,
+        services: Services,
+        container: str,
+        workspace: str,
+        timeout: float,
+        inputs: Inputs,
+        owner: Owner,
     ) -> None:
-        self.inputs = Inputs()
+        self.inputs = inputs
         self.stages = Stages()
         self.ready = False
         self._services = services
@@ -132,7 +138,7 @@ class Conversation(Payloads):
         attempt = self.inputs.find(key)
         if attempt is None or attempt.dropped:
             return
-        if self.inputs.begun(attempt):
+        if self.inputs.has_begun(attempt):
             self._deadlines.cancel(attempt, "cancelled")
             return
         if self.inputs.drop(attempt):
@@ -149,7 +155,7 @@ class Conversation(Payloads):
                 self._ring(attempt)
             self._discard_fetched(attempt)
             returned.append(attempt.key)
-        if self.inputs.running is None:
+        if not self.inputs.sent:
             self._loop.call_soon(self._owner.is_idle)
         return returned
 
@@ -194,7 +200,7 @@ class Conversation(Payloads):
 
     def resend_yields(self) -> None:
         """After an announcement: the server skips those that it has."""
-        for attempt in self.inputs.sent:
+        for attempt in list(self.inputs.sent):
             again = self._kept_yields(attempt)
             if again is not None:
                 self._services.link.send(again)
@@ -223,7 +229,7 @@ class Conversation(Payloads):
         """Its end is told by the driver; or it comes back."""
 
     def _hello(self, frame: Frame, _fd: int | None) -> None:
-        held = outcomes.held(frame.header, _HELD)
+        held = outcomes.held(frame.header, self.inputs.slots + _HELD)
         if self._adopted:
             self._compare(held)
         elif self.ready or held:
@@ -279,16 +285,15 @@ class Conversation(Payloads):
                 os.close(fd)
             raise BadFrame(str(error)) from None
         self._note_end(attempt.number)
-        self._deadlines.ended(attempt)
         if attempt.dropped or attempt.verdict:
             if fd is not None:
                 os.close(fd)
             if not attempt.dropped:
-                self._finished(attempt, self.verdict(attempt), seconds)
+                self._finished(attempt, self._verdict(attempt), seconds)
         else:
             self._answered(attempt, frame, fd, seconds)
         self._pump()
-        if self._draining and self.inputs.running is None:
+        if self._draining and not self.inputs.sent:
             self._owner.is_idle()
 
     def _answered(self, attempt: Attempt, frame: Frame, fd: int | None, seconds: float) -> None:
@@ -302,8 +307,9 @@ class Conversation(Payloads):
         self._deliveries.add(payload, deliver)
 
     def _yield(self, frame: Frame, fd: int | None) -> None:
-        attempt = self.inputs.running
-        if attempt is None or attempt.number != frame.input or not attempt.may_yield(frame.header.get("n")):
+        attempt = self.inputs.get(frame.input)
+        runs = attempt is not None and self.inputs.has_begun(attempt)
+        if attempt is None or not runs or not attempt.may_yield(frame.header.get("n")):
             if fd is not None:
                 os.close(fd)
             raise BadFrame("a yield out of turn or beyond its credit")
@@ -318,12 +324,28 @@ class Conversation(Payloads):
 
         self._deliveries.add(payloads.taken(frame.payload, fd), deliver)
 
+    def _have_begun(self, frame: Frame, _fd: int | None) -> None:
+        """A batch has gathered."""
+        now, keys = time.monotonic(), []
+        try:
+            for number in outcomes.numbers(frame.header, "ins"):
+                attempt = self.inputs.begin(number, now)
+                attempt.told = True
+                keys.append(attempt.key)
+        except OutOfTurnError as error:
+            raise BadFrame(str(error)) from None
+        self._services.link.send(InputsStarted(self._container, keys))
+        self._deadlines.begun()
+
     # -- inputs on their way
 
     def _pump(self) -> None:
         """Give the runner what it may have."""
-        if not self.ready or self._draining or self._fetching is not None:
-            return
+        if self.ready and not self._draining and self._fetching is None:
+            self._give_more()
+        self._deadlines.begun()
+
+    def _give_more(self) -> None:
         while self.inputs.waiting and len(self.inputs.sent) < self.inputs.window:
             following = self.inputs.waiting[0]
             if following.input.payload.blob and following not in self._fetched:
@@ -332,7 +354,6 @@ class Conversation(Payloads):
             attempt = self.inputs.take(time.monotonic())
             if attempt is not None:
                 self._give(attempt)
-        self._deadlines.begun()
 
     async def _fetch(self, attempt: Attempt) -> None:
         try:
@@ -368,12 +389,20 @@ class Conversation(Payloads):
         frame = protocol.encode(protocol.INPUT, attempt.number, {**header, **_attached(fd)}, data)
         self._send(frame, [] if fd is None else [fd])
 
-    def end_running(self, outcome: Outcome) -> None:
-        """The container is dead, and this is how the input ends that ran."""
-        running = self.inputs.running
-        if running is not None:
-            self.inputs.finish(running.number, time.monotonic())
-            self._finished(running, outcome, max(0.0, time.monotonic() - running.began))
+    def wind_up(self, end: ends.End) -> list[tuple[str, int]]:
+        """The container is dead: end the inputs that ended with it. Those that it takes nothing from are
+        returned; the others are victims, and the server's.
+        """
+        returned = [a.key for a in self.inputs.unbegun()]
+        for attempt in [a for a in self.inputs.begun if not a.dropped]:
+            seconds = max(0.0, time.monotonic() - attempt.began)
+            if attempt.verdict:
+                self._finished(attempt, self._verdict(attempt), seconds)
+            elif end.reason in ends.FAULTS:
+                self._finished(attempt, ends.failed(end), seconds)
+            elif end.innocent and not attempt.yields:
+                returned.append(attempt.key)
+        return returned
 
     def _finished(self, attempt: Attempt, outcome: Outcome, seconds: float) -> None:
         item = attempt.input
@@ -391,7 +420,7 @@ class Conversation(Payloads):
         items = [payload for _, payload in attempt.kept]
         return NodeYields(self._container, *attempt.key, attempt.kept[0][0], items)
 
-    def verdict(self, attempt: Attempt) -> Outcome:
+    def _verdict(self, attempt: Attempt) -> Outcome:
         """How an attempt ends that we have ended."""
         return ends.timed_out(attempt.input.timeout) if attempt.verdict == "timeout" else ends.cancelled()
 
@@ -406,7 +435,7 @@ class Conversation(Payloads):
         self._services.link.send(InputsStarted(self._container, [attempt.key]))
 
     def _is_stuck(self) -> None:
-        self._owner.must_end(ends.End("stopped", "an input did not end after it was cancelled"))
+        self._owner.must_end(ends.STUCK)
 
     # -- bits
 
@@ -445,4 +474,5 @@ _HANDLERS = {
     protocol.FAILED: Conversation._has_failed,
     protocol.OUTPUT: Conversation._output,
     protocol.YIELD: Conversation._yield,
+    protocol.BEGUN: Conversation._have_begun,
 }

@@ -1,5 +1,5 @@
-"""The clock of the input that runs: tell the server that it has begun, end it when its time is over, and its
-container when it does not react.
+"""The clock of the inputs that run: tell the server that they have begun, end them when their time is over,
+and their container when one does not react.
 
 One timer a container, set lazily: quick inputs come and go under one that is set already.
 """
@@ -23,8 +23,8 @@ RING_AGAIN = 0.1
 
 
 class Deadlines:
-    """`told` hears of long ones, `interrupt` of those to be interrupted (until they end), `stuck` of one
-    that goes on for `grace` seconds after that.
+    """`told` hears of long ones, `interrupt` of those to be interrupted (until they end), `stuck` when one of
+    them goes on for `grace` seconds after that.
     """
 
     def __init__(
@@ -42,61 +42,60 @@ class Deadlines:
         self._stuck = stuck
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._kill_at: float | None = None
+        #: When the timer goes off.
+        self._set_for = 0.0
 
     def begun(self) -> None:
-        """There may be another running input."""
-        if self._timer is None:
-            self._set()
-
-    def ended(self, attempt: Attempt) -> None:
-        """The running input is over; the timer for a long one is too late for the next."""
-        self._kill_at = None
-        if attempt.told:
-            self._set()
+        """There may be more running inputs."""
+        if self._inputs.begun:
+            self._wake_at(time.monotonic() + TELL_AFTER)
 
     def cancel(self, attempt: Attempt, verdict: str) -> None:
-        """End the running input so, unless it is being ended already."""
+        """End a running input so, unless it is being ended already."""
         if attempt.verdict:
             return
         attempt.verdict = verdict
-        self._kill_at = time.monotonic() + self._grace
+        attempt.kill_at = time.monotonic() + self._grace
         self._interrupt(attempt)
-        self._set()
+        self._wake_at(_due(attempt, time.monotonic()))
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _set(self) -> None:
-        self.close()
-        running = self._inputs.running
-        if running is not None:
-            delay = max(self._due(running) - time.monotonic(), 0.001)
-            self._timer = self._loop.call_later(delay, self._on_time)
-
-    def _due(self, running: Attempt) -> float:
-        if running.verdict and self._kill_at is not None:
-            return min(self._kill_at, time.monotonic() + RING_AGAIN)
-        deadline = running.began + running.input.timeout
-        return deadline if running.told else min(deadline, running.began + TELL_AFTER)
+    def _wake_at(self, moment: float) -> None:
+        """At the latest."""
+        if self._timer is not None:
+            if self._set_for <= moment:
+                return
+            self._timer.cancel()
+        self._set_for = moment
+        self._timer = self._loop.call_later(max(moment - time.monotonic(), 0.001), self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None
-        running = self._inputs.running
-        if running is None:
-            return
         now = time.monotonic()
-        if not running.told and now >= running.began + TELL_AFTER:
-            running.told = True
-            self._told(running)
-        if running.verdict and self._kill_at is not None:
-            if now >= self._kill_at:
-                self._stuck()
-                return
-            self._interrupt(running)
-        if not running.verdict and now >= running.began + running.input.timeout:
-            self.cancel(running, "timeout")
+        for attempt in list(self._inputs.begun):
+            if not attempt.told and now >= attempt.began + TELL_AFTER:
+                attempt.told = True
+                self._told(attempt)
+            if attempt.verdict:
+                self._interrupt(attempt)
+            elif now >= attempt.began + attempt.input.timeout:
+                self.cancel(attempt, "timeout")
+        due = min((_due(attempt, now) for attempt in self._inputs.begun), default=None)
+        if due is None:
+            return
+        if any(a.kill_at is not None and now >= a.kill_at for a in self._inputs.begun):
+            self._stuck()
         else:
-            self._set()
+            self._wake_at(due)
+
+
+def _due(attempt: Attempt, now: float) -> float:
+    """When something is to be done about it."""
+    if attempt.kill_at is not None:
+        return min(attempt.kill_at, now + RING_AGAIN)
+    deadline = attempt.began + attempt.input.timeout
+    return deadline if attempt.told else min(deadline, attempt.began + TELL_AFTER)

@@ -19,13 +19,18 @@ FAULTS = frozenset({"oom", "exit", "signal", "protocol"})
 
 @dataclass(frozen=True)
 class End:
-    """`reason` is one word of `wire.messages.ContainerState`."""
+    """`reason` is one word of `wire.messages.ContainerState`. `innocent`: it is known whose doing it was, and
+    inputs that ran beside that lose nothing but time.
+    """
 
     reason: str
     message: str
+    innocent: bool = False
 
 
 STOPPED = End("stopped", "the container was told to stop")
+STUCK = End("stopped", "an input did not end after it was cancelled", innocent=True)
+TERMINATED = End("stopped", "the call was cancelled together with its containers", innocent=True)
 
 
 def described(status: ExitStatus, ordered: End | None, memory_limit_mib: int | None) -> End:
@@ -49,6 +54,13 @@ def _by_signal(number: int) -> End:
     if number in _OWN:
         return End("signal", f"the container's process crashed ({name}); its last output may say where")
     return End("killed", f"the container's process was killed from outside ({name})")
+
+
+def too_slow(seconds: float) -> End:
+    return End(
+        "startup_timeout",
+        f"the container was not ready within {seconds:g} seconds: give it more with startup_timeout=",
+    )
 
 
 def failed(end: End) -> Outcome:

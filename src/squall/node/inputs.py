@@ -1,7 +1,8 @@
-"""The inputs of one container: which wait here, which the runner has, which one runs. Pure.
+"""The inputs of one container: which wait here, which the runner has, which of those run. Pure.
 
-The runner works in order, so the first that it has is the one that runs; nobody needs to say so. What it has
-beyond that is prefetched: enough that a quick function never waits for us, and no more.
+The runner begins in order and works on `slots` of them at once, so the first that it has are those that run;
+nobody needs to say so, except where it gathers batches. What it has beyond that is prefetched: enough that a
+quick function never waits for us, and no more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from squall.wire.messages import NodeInput
     from squall.wire.values import Payload
@@ -28,7 +29,7 @@ _KEPT_BYTES = 8 << 20
 
 
 class OutOfTurnError(Exception):
-    """The runner answered an input that is not the one that runs."""
+    """The runner spoke of an input that does not run."""
 
 
 @dataclass(eq=False)
@@ -39,10 +40,12 @@ class Attempt:
 
     number: int
     input: NodeInput
-    #: When it became the one that runs.
+    #: When it became one that runs.
     began: float = 0.0
     verdict: str = ""
     dropped: bool = False
+    #: When its container is to be killed if it has not reacted to its verdict.
+    kill_at: float | None = None
     #: Whether the server was told that it runs.
     told: bool = False
     credit: int = 0
@@ -72,11 +75,16 @@ class Attempt:
 
 
 class Inputs:
-    """Times are seconds of any monotonic clock."""
+    """Times are seconds of any monotonic clock. With `tells`, the runner says which inputs begin."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = 1, *, tells: bool = False) -> None:
+        self.slots = slots
         self.waiting: deque[Attempt] = deque()
+        self._tells = tells
         self._sent: dict[int, Attempt] = {}
+        #: Those of them that run, in the order in which they began, and those that will (or are no more).
+        self._begun: dict[int, Attempt] = {}
+        self._ahead: deque[Attempt] = deque()
         self._next = 1
         self._mean: float | None = None
 
@@ -85,22 +93,20 @@ class Inputs:
         return len(self.waiting) + sum(not a.dropped for a in self._sent.values())
 
     @property
-    def running(self) -> Attempt | None:
-        """The first that the runner has."""
-        for attempt in self._sent.values():
-            return attempt
-        return None
+    def begun(self) -> Collection[Attempt]:
+        """Those that run."""
+        return self._begun.values()
 
     @property
     def window(self) -> int:
-        """How many the runner may have: the one that runs, and those in advance."""
+        """How many the runner may have: those that run, and those in advance."""
         if not self._mean:
-            return 2 if self._mean is None else 1 + AHEAD_MOST
-        return 1 + min(AHEAD_MOST, max(1, int(AHEAD_SECONDS / self._mean)))
+            return self.slots + (1 if self._mean is None else AHEAD_MOST)
+        return self.slots + min(AHEAD_MOST, max(1, int(self.slots * AHEAD_SECONDS / self._mean)))
 
     @property
-    def sent(self) -> list[Attempt]:
-        return list(self._sent.values())
+    def sent(self) -> Collection[Attempt]:
+        return self._sent.values()
 
     def all(self) -> list[Attempt]:
         return [*(a for a in self._sent.values() if not a.dropped), *self.waiting]
@@ -111,21 +117,27 @@ class Inputs:
             self._next += 1
 
     def adopt(self, number: int, item: NodeInput, now: float) -> None:
-        """One that the runner had already, before this agent lived; in the runner's order."""
+        """One that the runner had already, before this agent lived; in the runner's order.
+
+        Where the runner tells what begins, it has told somebody else: all that can run counts as begun.
+        """
         attempt = Attempt(number, item, yields=-1)
-        if not self._sent:
-            attempt.began = now
         self._sent[number] = attempt
         self._next = max(self._next, number + 1)
+        if len(self._begun) < self.slots:
+            self._begin(attempt, now)
+        elif not self._tells:
+            self._ahead.append(attempt)
 
     def take(self, now: float) -> Attempt | None:
         """The next one that may be given to the runner; it counts as given."""
         if not self.waiting or len(self._sent) >= self.window:
             return None
         attempt = self.waiting.popleft()
-        if not self._sent:
-            attempt.began = now
         self._sent[attempt.number] = attempt
+        if not self._tells:
+            self._ahead.append(attempt)
+            self._promote(now)
         return attempt
 
     def get(self, number: int) -> Attempt | None:
@@ -134,29 +146,34 @@ class Inputs:
     def find(self, key: tuple[str, int]) -> Attempt | None:
         return next((a for a in (*self._sent.values(), *self.waiting) if a.key == key), None)
 
+    def begin(self, number: int, now: float) -> Attempt:
+        """The runner says that it has begun this one. Raises OutOfTurnError."""
+        attempt = self._sent.get(number)
+        if attempt is None or not self._tells:
+            raise OutOfTurnError(f"a beginning of input {number}, which is not there")
+        if number not in self._begun:
+            self._begin(attempt, now)
+        return attempt
+
     def finish(self, number: int, now: float) -> tuple[Attempt, float]:
         """The runner has answered; the attempt, and the seconds that it took. Raises OutOfTurnError."""
-        attempt = self.running
-        if attempt is None or attempt.number != number:
+        attempt = self._sent.get(number)
+        if attempt is None or not (attempt.dropped or number in self._begun):
             raise OutOfTurnError(f"an answer to input {number}, which does not run")
-        del self._sent[number]
-        seconds = max(0.0, now - attempt.began)
+        seconds = max(0.0, now - attempt.began) if number in self._begun else 0.0
         if not attempt.dropped:
             self._mean = seconds if self._mean is None else self._mean + _WEIGHT * (seconds - self._mean)
-        following = self.running
-        if following is not None:
-            following.began = now
+        self.forget(number, now)
         return attempt, seconds
 
     def forget(self, number: int, now: float) -> None:
-        """The runner does not have it after all."""
+        """The runner does not have it any more, or after all."""
         self._sent.pop(number, None)
-        following = self.running
-        if following is not None and not following.began:
-            following.began = now
+        self._begun.pop(number, None)
+        self._promote(now)
 
-    def begun(self, attempt: Attempt) -> bool:
-        return attempt is self.running
+    def has_begun(self, attempt: Attempt) -> bool:
+        return attempt.number in self._begun
 
     def drop(self, attempt: Attempt) -> bool:
         """Revoke one that has not begun. True when the runner has it and must be told."""
@@ -168,5 +185,14 @@ class Inputs:
 
     def unbegun(self) -> list[Attempt]:
         """Those that nobody has begun, in order."""
-        running = self.running
-        return [a for a in self.all() if a is not running]
+        return [a for a in self.all() if a.number not in self._begun]
+
+    def _promote(self, now: float) -> None:
+        while self._ahead and len(self._begun) < self.slots:
+            attempt = self._ahead.popleft()
+            if attempt.number in self._sent:
+                self._begin(attempt, now)
+
+    def _begin(self, attempt: Attempt, now: float) -> None:
+        attempt.began = now
+        self._begun[attempt.number] = attempt

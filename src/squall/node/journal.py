@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: More than a runner ever has (`inputs.AHEAD_MOST` and those that were dropped meanwhile).
-SLOTS = 512
+#: More than a runner ever has in advance (`inputs.AHEAD_MOST` and those that were dropped meanwhile).
+AHEAD = 512
 _SLOT = 128
 #: Number of the input (0: the slot is free), attempt, length of the id; the id follows.
 _HEAD = struct.Struct(">QIB")
@@ -29,18 +29,19 @@ class Noted(NamedTuple):
 
 
 class Journal:
-    """One container's. Raises OSError when the disk is full."""
+    """One container's, which works on `running` inputs at once. Raises OSError when the disk is full."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, running: int = 1) -> None:
+        self._slots = AHEAD + running
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(fd, 0, SLOTS * _SLOT)
-            self._map = mmap.mmap(fd, SLOTS * _SLOT)
+            os.posix_fallocate(fd, 0, self._slots * _SLOT)
+            self._map = mmap.mmap(fd, self._slots * _SLOT)
         finally:
             os.close(fd)
-        self._slots = {noted.number: slot for slot, noted in self._read()}
-        taken = set(self._slots.values())
-        self._free = [slot for slot in range(SLOTS) if slot not in taken]
+        self._places = {noted.number: slot for slot, noted in self._read()}
+        taken = set(self._places.values())
+        self._free = [slot for slot in range(self._slots) if slot not in taken]
 
     def noted(self) -> list[Noted]:
         """In the order in which the runner got them."""
@@ -51,14 +52,14 @@ class Journal:
         data = input_id.encode()
         if len(data) > _ID_LIMIT or not self._free:
             return
-        slot = self._slots[number] = self._free.pop()
+        slot = self._places[number] = self._free.pop()
         start = slot * _SLOT
         # The head last: a slot counts when its number is there.
         self._map[start + _HEAD.size : start + _HEAD.size + len(data)] = data
         self._map[start : start + _HEAD.size] = _HEAD.pack(number, attempt, len(data))
 
     def remove(self, number: int) -> None:
-        slot = self._slots.pop(number, None)
+        slot = self._places.pop(number, None)
         if slot is not None:
             self._map[slot * _SLOT : slot * _SLOT + _HEAD.size] = bytes(_HEAD.size)
             self._free.append(slot)
@@ -68,7 +69,7 @@ class Journal:
 
     def _read(self) -> list[tuple[int, Noted]]:
         found = []
-        for slot in range(SLOTS):
+        for slot in range(self._slots):
             number, attempt, length = _HEAD.unpack_from(self._map, slot * _SLOT)
             if number:
                 start = slot * _SLOT + _HEAD.size

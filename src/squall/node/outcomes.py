@@ -57,6 +57,14 @@ def text(header: Mapping[str, Any], key: str, limit: int = _MESSAGE) -> str:
     return value.encode(errors="replace").decode()[:limit] if isinstance(value, str) else ""
 
 
+def numbers(header: Mapping[str, Any], key: str) -> list[int]:
+    """A list of whole numbers of a header. Raises BadFrame."""
+    listed = header.get(key)
+    if not isinstance(listed, list) or not all(type(number) is int for number in listed):
+        raise BadFrame(f"no list of numbers in {key}")
+    return listed
+
+
 def held(header: Mapping[str, Any], most: int) -> list[tuple[int, str, int]]:
     """What a runner says it holds. Raises BadFrame."""
     listed = header.get("held", [])

@@ -110,6 +110,7 @@ def is_source(target: str) -> bool:
 def config(start: StartContainer, trees: Mapping[str, Path] | None) -> dict[str, Any]:
     """The header of a runner's CONFIG; with `trees`, source is found at the host's paths."""
     function = start.function
+    batching = function.batching
     sources = [m for m in function.mounts if is_source(m.target)]
     return {
         "module": function.module,
@@ -123,4 +124,6 @@ def config(start: StartContainer, trees: Mapping[str, Path] | None) -> dict[str,
         "image": function.image,
         "cancellation": CANCELLATION,
         "limit": PAYLOAD_LIMIT,
+        "max_inputs": function.concurrency.max_inputs,
+        "batching": {"": [batching.max_batch_size, batching.wait]} if batching.max_batch_size else {},
     }

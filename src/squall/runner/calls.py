@@ -13,19 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squall.runner.cancellation import Interrupts
+    from squall.runner.workers import ThreadInterrupts
 
 
 class Stream(Protocol):
     """Where the values of a generator go."""
 
-    def fileno(self) -> int:
-        """What to wait on for more credit."""
-
     def ready(self, number: int) -> bool:
         """Whether the value with this number may be sent now; takes in what has arrived."""
 
     def wait(self) -> None:
-        """Until something arrives. May be interrupted."""
+        """Until something arrives, or for a while. May be interrupted."""
+
+    async def arrival(self) -> None:
+        """The same, on a running event loop."""
 
     def send(self, number: int, data: bytes) -> None:
         """Send the value with this number."""
@@ -42,9 +43,11 @@ class RefusedError(Exception):
 class Executor:
     """Calls the user's function. `limit` bounds a payload, in bytes."""
 
-    def __init__(self, function: Callable[..., Any], name: str, limit: int, interrupts: Interrupts) -> None:
-        self._function = function
-        self._name = name
+    def __init__(
+        self, function: Callable[..., Any], name: str, limit: int, interrupts: Interrupts | ThreadInterrupts
+    ) -> None:
+        self.function = function
+        self.name = name
         self._limit = limit
         self._interrupts = interrupts
         self._loop: Any = None
@@ -57,7 +60,7 @@ class Executor:
 
         `times` gets the "begin" and "end" of the user's code (CLOCK_MONOTONIC seconds).
         """
-        counted = _Counter()
+        counted = Counter()
         self._times = times
         try:
             if stream is None:
@@ -65,15 +68,22 @@ class Executor:
             self._generate(payload, stream, counted)
             self._mark("end")
             return Answer({"s": "done", "n": counted.value})
-        except RefusedError as error:
-            answer = error.answer
         except BaseException as error:
             self._mark("end")
-            if self._interrupts.hit and isinstance(error, self._interrupts.exception):
-                answer = Answer({"s": "cancelled"})
-            else:
-                answer = results.of_exception(error)
+            answer = self.answer_of(error)
         return Answer({**answer.header, "n": counted.value}, answer.payload)
+
+    def answer_of(self, error: BaseException) -> Answer:
+        """What it means that this came out of a call."""
+        if isinstance(error, RefusedError):
+            return error.answer
+        if self._interrupts.hit and isinstance(error, self._interrupts.exception):
+            return Answer({"s": "cancelled"})
+        return results.of_exception(error)
+
+    def twin(self, interrupts: Interrupts | ThreadInterrupts) -> Executor:
+        """One of the same function, for another thread."""
+        return Executor(self.function, self.name, self._limit, interrupts)
 
     def close(self) -> None:
         if self._loop is not None:
@@ -81,19 +91,19 @@ class Executor:
 
     def _call(self, payload: bytes | memoryview) -> Answer:
         with self._interrupts.interruptible():
-            value = self._invoke(payload)
+            value = self.invoke(payload)
             if hasattr(type(value), "__await__"):
-                value = self._event_loop().run(value, self._interrupts)
+                value = self.event_loop().run(value, self._interrupts)
             self._mark("end")
             return Answer({}, self.dump(value))
 
-    def _generate(self, payload: bytes | memoryview, stream: Stream, counted: _Counter) -> None:
+    def _generate(self, payload: bytes | memoryview, stream: Stream, counted: Counter) -> None:
         with self._interrupts.interruptible():
-            values = self._invoke(payload)
+            values = self.invoke(payload)
         if hasattr(type(values), "__anext__"):
             with self._interrupts.interruptible():
-                self._event_loop().run(
-                    self._event_loop().generate(values, stream, self, counted), self._interrupts
+                self.event_loop().run(
+                    self.event_loop().generate(values, stream, self, counted), self._interrupts
                 )
             return
         with self._interrupts.interruptible():
@@ -103,7 +113,7 @@ class Executor:
         finally:
             getattr(iterator, "close", int)()
 
-    def _iterate(self, iterator: Any, stream: Stream, counted: _Counter) -> None:
+    def _iterate(self, iterator: Any, stream: Stream, counted: Counter) -> None:
         while True:
             while not stream.ready(counted.value):
                 with self._interrupts.interruptible():
@@ -117,13 +127,19 @@ class Executor:
             stream.send(counted.value, data)
             counted.value += 1
 
-    def _invoke(self, payload: bytes | memoryview) -> Any:
+    def arguments(self, payload: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Of one input. Raises RefusedError."""
         try:
             args, kwargs = pickle.loads(payload)
         except Exception as error:
-            raise RefusedError(_not_loadable(self._name, error)) from error
+            raise RefusedError(_not_loadable(self.name, error)) from error
+        return args, kwargs
+
+    def invoke(self, payload: bytes | memoryview) -> Any:
+        """What the function gives: a result, a coroutine or a generator. Raises RefusedError too."""
+        args, kwargs = self.arguments(payload)
         self._mark("begin")
-        return self._function(*args, **kwargs)
+        return self.function(*args, **kwargs)
 
     def _mark(self, name: str) -> None:
         if self._times is not None:
@@ -134,14 +150,15 @@ class Executor:
         try:
             data = results.dump(value)
         except Exception as error:
-            raise RefusedError(_not_picklable(self._name, value, error)) from error
+            raise RefusedError(_not_picklable(self.name, value, error)) from error
         if len(data) > self._limit:
             size, limit = len(data) >> 20, self._limit >> 20
-            message = f"a result of {self._name} has {size} MiB, {limit} MiB are possible: send it in parts"
+            message = f"a result of {self.name} has {size} MiB, {limit} MiB are possible: send it in parts"
             raise RefusedError(results.failed("RequestSizeError", message))
         return data
 
-    def _event_loop(self) -> Any:
+    def event_loop(self) -> Any:
+        """The loop of this thread's async code."""
         if self._loop is None:
             from squall.runner.asynchronous import EventLoop
 
@@ -149,7 +166,7 @@ class Executor:
         return self._loop
 
 
-class _Counter:
+class Counter:
     """How many values a generator has given."""
 
     value = 0

@@ -37,6 +37,8 @@ class Channel:
 
     def __init__(self, path: str) -> None:
         self.on_connect: Callable[[], bytes] = bytes
+        #: Told of the descriptor of a connection before it is closed.
+        self.on_drop: Callable[[int], object] = int
         self._path = path
         self._socket: socket.socket | None = None
         self._poll = select.poll()
@@ -156,6 +158,7 @@ class Channel:
     def _drop(self) -> None:
         """Forget the old connection and all that it left half done."""
         if self._socket is not None:
+            self.on_drop(self._socket.fileno())
             self._socket.close()
             self._socket = None
         self._frames = protocol.Unframer()

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-#: Ids of the running input and of its call; empty while none runs.
+from contextvars import ContextVar
+
+#: Ids of the running input and of its call; empty while none runs. Where inputs share the container, each has
+#: its own in `shared`.
 input_id = ""
 call_id = ""
+shared: ContextVar[tuple[str, str]] = ContextVar("squall_input")
+
+
+def current() -> tuple[str, str]:
+    """The ids of the input and of the call that this code runs for."""
+    return shared.get((input_id, call_id))

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import sys
 import time
 from collections import deque
-from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from squall.runner import context, loading, protocol, results
+from squall.runner import context, loading, protocol, results, streams
 from squall.runner.calls import Executor
 from squall.runner.cancellation import Cancellation, Interrupts
 from squall.runner.channel import AgentGoneError, Channel
+from squall.runner.held import Held
 from squall.runner.results import Answer
 
 if TYPE_CHECKING:
     from squall.runner.protocol import Frame
-
-
-class Held(NamedTuple):
-    """An input in this container: its frame, its payload out of any memory file, when a traced one came."""
-
-    frame: Frame
-    payload: bytes | memoryview
-    received: float = 0.0
-
-    @property
-    def number(self) -> int:
-        return self.frame.input
+    from squall.runner.sharing import Sharing
 
 
 class Runner:
@@ -41,6 +29,7 @@ class Runner:
         self._channel = channel
         self._interrupts = Interrupts()
         self._executor: Executor | None = None
+        self._sharing: Sharing | None = None
         self._waiting: deque[Held] = deque()
         self._current: Held | None = None
         self._credit = 0
@@ -59,14 +48,14 @@ class Runner:
             if self._stopping:
                 break
             self._handle(self._channel.receive())
+            if self._sharing is not None:
+                self._sharing.serve()
+                break
         if self._executor is not None:
             self._executor.close()
         return int(self._failed)
 
     # -- of generators (calls.Stream)
-
-    def fileno(self) -> int:
-        return self._channel.fileno()
 
     def ready(self, number: int) -> bool:
         if number >= self._credit:
@@ -77,6 +66,11 @@ class Runner:
     def wait(self) -> None:
         self._channel.wait()
 
+    async def arrival(self) -> None:
+        from squall.runner.asynchronous import readable
+
+        await readable(self._channel.fileno())
+
     def send(self, number: int, data: bytes) -> None:
         assert self._current is not None
         self._channel.send(protocol.YIELD, self._current.number, {"n": number}, data)
@@ -85,7 +79,7 @@ class Runner:
 
     def _hello(self) -> bytes:
         held = [*([self._current] if self._current else []), *self._waiting]
-        listed = [[h.number, h.frame.header.get("in", ""), h.frame.header.get("a", 0)] for h in held]
+        listed = [h.listed for h in held]
         return protocol.encode(protocol.HELLO, 0, {"python": sys.version.split()[0], "held": listed})
 
     def _handle(self, frame: Frame) -> None:
@@ -101,17 +95,24 @@ class Runner:
             self._stopping = True
 
     def _configure(self, frame: Frame) -> None:
-        if frame.header.get("alarm"):
-            self._interrupts.listen(self._channel.descriptor())
+        alarm = self._channel.descriptor()
         payload = self._channel.payload(frame)
+        shared = frame.header.get("max_inputs", 1) > 1 or bool(frame.header.get("batching"))
+        if not shared:
+            self._interrupts.listen(alarm)
         try:
             if self._executor is None:
                 self._executor = self._load(frame, payload)
                 self._times["imported"] = time.monotonic()
         except loading.LoadError as error:
             self._fail(error)
-        else:
-            self._channel.send(protocol.READY, 0, {"t": self._times})
+            return
+        if shared:
+            from squall.runner.sharing import Sharing
+
+            self._sharing = Sharing(self._channel, self._executor, frame.header, self._interrupts.exception)
+            self._sharing.listen(alarm)
+        self._channel.send(protocol.READY, 0, {"t": self._times})
 
     def _load(self, frame: Frame, payload: bytes | memoryview) -> Executor:
         config = frame.header
@@ -128,7 +129,7 @@ class Runner:
             print(error, file=sys.stderr)
         else:
             print(header["tb"], end="", file=sys.stderr)
-        _flush()
+        streams.flush()
         self._channel.send(protocol.FAILED, 0, {**header, "type": error.kind, "message": str(error)}, payload)
 
     # -- inputs
@@ -141,7 +142,7 @@ class Runner:
         answer = self._answer(held, times)
         if os.getpid() != self._pid:  # user code forked, and the child came back out of it
             os._exit(0)
-        _flush()
+        streams.flush()
         if times is not None:
             answer.header["t"] = {**times, "sent": time.monotonic()}
         self._channel.send(protocol.OUTPUT, held.number, answer.header, answer.payload)
@@ -162,26 +163,10 @@ class Runner:
             context.input_id = context.call_id = ""
 
 
-def _flush() -> None:
-    """What was printed leaves before the result does. User code may have closed or replaced the streams."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
-
-
-def _prepare_streams() -> None:
-    """Whole lines at once, and no print ever fails over an encoding."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
-    with suppress(Exception):
-        faulthandler.enable()
-
-
 def main() -> int:
     """Run until the agent says stop; the exit code of the process."""
     began = time.monotonic()
-    _prepare_streams()
+    streams.prepare()
     channel = Channel(os.environ.get("SQUALL_SOCKET", protocol.SOCKET))
     try:
         return Runner(channel, began).run()

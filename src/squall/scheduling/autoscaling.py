@@ -6,36 +6,44 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from squall.scheduling.state import Function
+    from squall.scheduling.state import Container, Function
 
 #: Work that may wait inside a container, in seconds: hides a round trip, and is too short to matter when
 #: another container idles (DESIGN.md 4).
 PREFETCH_SECONDS = 0.005
-#: The most inputs that one container holds at a time.
+#: The most inputs that wait inside a container.
 PREFETCH_MAX = 1000
 #: Taken for the start of a container until one was seen, in seconds.
 START_GUESS = 0.1
 
 
-def window(function: Function) -> int:
-    """Inputs that one container may hold: one, or as many as it finishes in PREFETCH_SECONDS."""
-    if function.mean is None:
-        return 1
-    return max(1, min(PREFETCH_MAX, int(PREFETCH_SECONDS / max(function.mean, 1e-9))))
+def room(function: Function, container: Container) -> int:
+    """How many more inputs the container may get: those that it works on at once, or as many as it finishes
+    in PREFETCH_SECONDS. A single-use container gets one in its life.
+    """
+    if function.config.single_use:
+        return 0 if container.used else 1
+    window = capacity = function.config.capacity
+    if function.mean is not None:
+        ahead = int(capacity * PREFETCH_SECONDS / max(function.mean, 1e-9))
+        window = max(capacity, min(PREFETCH_MAX, ahead))
+    return window - len(container.inputs)
 
 
 def desired(function: Function, outstanding: int) -> int:
     """Containers for this many unfinished inputs, within the function's limits.
 
-    One for each input, but none that would be ready only after the others had emptied the queue: with a known
-    mean duration d and start time s, n containers empty the queue in outstanding * d / n, so n grows while
-    that is longer than s.
+    One for each `target` inputs, but none that would be ready only after the others had emptied the queue:
+    with a known mean duration d and start time s, n containers empty the queue in
+    outstanding * d / (n * target), so n grows while that is longer than s. Where containers are for a single
+    use, nobody empties the queue for others.
     """
     config = function.config
-    needed = outstanding
-    if function.mean is not None and outstanding:
+    needed = math.ceil(outstanding / config.target)
+    if function.mean is not None and outstanding and not config.single_use:
         start = START_GUESS if function.start is None else function.start
-        needed = min(outstanding, max(1, math.ceil(outstanding * function.mean / max(start, 1e-3))))
+        work = outstanding * function.mean / config.target
+        needed = min(needed, max(1, math.ceil(work / max(start, 1e-3))))
     if needed:
         needed += config.buffer_containers
     needed = max(needed, config.min_containers)

@@ -36,6 +36,10 @@ class InputLedger:
     def of_function(self, function: str) -> list[str]:
         return [i.id for i in self.inputs.values() if i.function == function]
 
+    def unbegun(self, container: Container) -> int:
+        """How many of its inputs wait in the container, as far as its node has told."""
+        return sum(not self.inputs[i].started for i in container.inputs)
+
     def next_due(self) -> float | None:
         """When the next retry is due."""
         while self._delayed and not self._is_delayed(*self._delayed[0]):
@@ -59,6 +63,7 @@ class InputLedger:
             record.attempt += 1
             record.container, record.started = container.id, False
             container.inputs[record.id] = record.attempt
+            container.used = True
             attempts.append((record.id, record.attempt))
         return tuple(attempts)
 

@@ -22,7 +22,11 @@ class Demand:
 
 @dataclass(frozen=True)
 class FunctionConfig:
-    """A function as the scheduler sees it. Seconds; `max_containers` None is no limit."""
+    """A function as the scheduler sees it. Seconds; `max_containers` None is no limit.
+
+    One container works on `capacity` inputs at once, and there are enough containers for `target` each.
+    `batch` inputs make one call (0: not batched). A `single_use` container takes one input and ends.
+    """
 
     id: str
     workspace: str
@@ -36,6 +40,10 @@ class FunctionConfig:
     initial_delay: float = 1.0
     max_delay: float = 60.0
     generator: bool = False
+    capacity: int = 1
+    target: int = 1
+    batch: int = 0
+    single_use: bool = False
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ class Scheduler:
                 known.id, known.function, node.id, demand.cpu_millis, demand.memory_mib, demand.gpus[:1], now
             )
             self._containers[known.id] = function.containers[known.id] = container
+            container.used = known.ready or bool(known.inputs)  # for all that is known
             node.take(container)
         if known.ready:
             container.ready = True
@@ -286,6 +287,7 @@ class Scheduler:
             self._functions[f] for f in dirty if f in self._functions and not self._functions[f].removed
         ]
         for function in functions:
+            self._end_used(function)
             self._assign(function)
         if len(functions) > 1:
             held = Counter(self._functions[c.function].config.workspace for c in self._containers.values())
@@ -296,18 +298,32 @@ class Scheduler:
     def _assign(self, function: Function) -> None:
         if not function.queue:
             return
-        window = autoscaling.window(function)
-        ready = [
-            c for c in function.containers.values() if c.ready and not c.stopping and len(c.inputs) < window
-        ]
-        ready.sort(key=lambda c: (len(c.inputs), -c.since))
+        batch = max(1, function.config.batch)
+        ready = [c for c in function.live() if c.ready and autoscaling.room(function, c) > 0]
+        ready.sort(key=lambda c: (not self._gathers(function, c), len(c.inputs), -c.since))
         for position, container in enumerate(ready):
             share = -(-len(function.queue) // (len(ready) - position))
-            count = min(share, window - len(container.inputs))
+            count = min(-(-share // batch) * batch, autoscaling.room(function, container))
             attempts = self._ledger.assign(function, container, count)
             if not attempts:
                 return
             self._actions.append(m.AssignInputs(container.id, container.node, attempts))
+
+    def _gathers(self, function: Function, container: Container) -> bool:
+        """Whether a batch in the container has room, and begins without another one's end."""
+        config = function.config
+        if not config.batch:
+            return False
+        unbegun = self._ledger.unbegun(container)
+        begun = len(container.inputs) - unbegun
+        return unbegun % config.batch > 0 and begun + config.batch <= config.capacity
+
+    def _end_used(self, function: Function) -> None:
+        """A single-use container ends with its input."""
+        if function.config.single_use:
+            for container in function.live():
+                if container.used and container.idle:
+                    self._stop(container, "it was for one input")
 
     def _scale_up(self, function: Function, now: float) -> None:
         live = function.live()

@@ -61,7 +61,7 @@ class Input:
 
 @dataclass(slots=True)
 class Container:
-    """`since` is when it became idle, or was asked for while it is not ready."""
+    """`since` is when it became idle, or was asked for while it is not ready; `used`: it has had an input."""
 
     id: str
     function: str
@@ -72,6 +72,7 @@ class Container:
     since: float
     ready: bool = False
     stopping: bool = False
+    used: bool = False
     inputs: dict[str, int] = field(default_factory=dict)
 
     @property

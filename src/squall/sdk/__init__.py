@@ -10,6 +10,7 @@ from squall.sdk.image import Image
 from squall.sdk.output import enable_output
 from squall.sdk.patterns import FilePatternMatcher
 from squall.sdk.retries import Retries
+from squall.sdk.sharing import batched, concurrent
 
 __all__ = [
     "App",
@@ -18,6 +19,8 @@ __all__ = [
     "FunctionCall",
     "Image",
     "Retries",
+    "batched",
+    "concurrent",
     "current_function_call_id",
     "current_input_id",
     "enable_output",

@@ -13,14 +13,14 @@ def is_local() -> bool:
 
 def current_input_id() -> str | None:
     """The id of the input that runs now; None outside of containers."""
-    return _context("input_id")
+    return _current(0)
 
 
 def current_function_call_id() -> str | None:
     """The id of the call whose input runs now; None outside of containers."""
-    return _context("call_id")
+    return _current(1)
 
 
-def _context(name: str) -> str | None:
+def _current(which: int) -> str | None:
     context = sys.modules.get("squall.runner.context")
-    return getattr(context, name, None) or None
+    return (context.current()[which] or None) if context is not None else None

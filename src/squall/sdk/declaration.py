@@ -45,6 +45,7 @@ class Declaration:
     env: dict[str, str]
     block_network: bool
     include_source: bool | None
+    single_use: bool
 
 
 def declare(options: Mapping[str, Any]) -> Declaration:
@@ -67,11 +68,30 @@ def declare(options: Mapping[str, Any]) -> Declaration:
         env=checks.variables("env", given["env"]),
         block_network=checks.flag("block_network", given["block_network"]),
         include_source=_optional_flag("include_source", given),
+        single_use=_single_use(given),
     )
 
 
 def _startup_timeout(value: object) -> float:
     return float(checks.whole("startup_timeout", value, 1, MAX_TIMEOUT, " of seconds"))
+
+
+def _single_use(given: Mapping[str, Any]) -> bool:
+    """`max_inputs=1` is what it was called once."""
+    single = checks.flag("single_use_containers", given["single_use_containers"])
+    if given["max_inputs"] is None:
+        return single
+    if given["max_inputs"] != 1 or isinstance(given["max_inputs"], bool):
+        raise InvalidError(
+            f"max_inputs={checks.short(given['max_inputs'])} is not possible: give 1, or better "
+            "single_use_containers=True; for several inputs at once see @squall.concurrent"
+        )
+    import warnings
+
+    warnings.warn(
+        "max_inputs=1 is deprecated: write single_use_containers=True", DeprecationWarning, stacklevel=5
+    )
+    return True
 
 
 def _optional_flag(name: str, given: Mapping[str, Any]) -> bool | None:

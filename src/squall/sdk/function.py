@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from squall.exception import ExecutionError, InvalidError
-from squall.sdk import checks, context, unavailable
+from squall.sdk import checks, context, sharing, unavailable
 from squall.sdk.call import FunctionCall
 from squall.sdk.dual import dual, dual_function, dual_stream
 from squall.sdk.handles import ById, Deployed, Handle, OfApp, OfContainer
@@ -75,6 +75,7 @@ class Function(Generic[P, R]):
     def _settle(self, raw_f: Callable[P, R]) -> None:
         from squall.sdk.source import home
 
+        sharing.check(self.name, self.sharing, single_use=self.declaration.single_use)
         self._home = home.home_of(raw_f)
         if self.declaration.serialized:
             return
@@ -94,6 +95,11 @@ class Function(Generic[P, R]):
 
             self._declaration = declare(self.options)
         return self._declaration
+
+    @property
+    def sharing(self) -> sharing.Sharing:
+        """How its inputs share a container."""
+        return sharing.of(self._raw())
 
     # --------------------------------------------------------------------------------------------- calls
 

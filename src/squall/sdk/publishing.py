@@ -101,6 +101,9 @@ class Publisher:
             startup_timeout=declared.startup_timeout,
             env=declared.env,
             block_network=declared.block_network,
+            concurrency=function.sharing.concurrency(),
+            batching=function.sharing.batching(),
+            single_use=declared.single_use,
         )
 
     async def _payload(self, port: Port[Any], function: Function[..., Any]) -> Payload | None:

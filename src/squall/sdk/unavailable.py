@@ -19,11 +19,9 @@ PARAMETERS: Mapping[str, str] = {
     "routing_region": "there is one server, and no region to choose",
     "enable_memory_snapshot": "snapshots come with a later version",
     "restrict_modal_access": "restricted functions come with a later version: use block_network=True",
-    "single_use_containers": "they come with a later version",
     "i6pn": "there is no private IPv6 network between containers",
     "experimental_options": "this version has no experimental options",
     "_experimental_restrict_output": "it comes with a later version",
-    "max_inputs": "it is deprecated, and single_use_containers comes with a later version",
     "tags": "tags come with a later version",
 }
 
@@ -37,9 +35,6 @@ NAMES: Mapping[str, str] = {
     **dict.fromkeys(
         ("Cls", "enter", "exit", "method", "parameter"),
         "classes come with a later version: keep what is loaded once in a module-level variable",
-    ),
-    **dict.fromkeys(
-        ("batched", "concurrent"), "it comes with a later version: an input is one call at a time"
     ),
     **dict.fromkeys(("Cluster", "clustered"), "clusters come with a later version"),
     **dict.fromkeys(

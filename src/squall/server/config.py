@@ -17,6 +17,11 @@ MAX_MOUNTS = 256
 MAX_ENV_BYTES = 1 << 20
 MAX_TIMEOUT = 86_400.0
 MAX_CONTAINERS = 10_000
+MAX_CONCURRENT = 1000
+MAX_BATCH = 1000
+MAX_BATCH_WAIT = 600.0
+#: Inputs that one container may work on at once: what a node's journal of it has room for.
+MAX_CAPACITY = 10_000
 #: How deep the arguments of a recipe's step may nest.
 MAX_DEPTH = 20
 
@@ -25,6 +30,7 @@ def scheduler_config(function: Function) -> FunctionConfig:
     """A retired function keeps no container longer than it has work."""
     spec, scale, retries = function.spec, function.spec.autoscaler, function.spec.retries
     gpus = tuple((g.type, g.count) for g in spec.resources.gpus)
+    batch = max(1, spec.batching.max_batch_size)
     return FunctionConfig(
         id=function.id,
         workspace=function.app.record.workspace,
@@ -38,6 +44,10 @@ def scheduler_config(function: Function) -> FunctionConfig:
         initial_delay=retries.initial_delay,
         max_delay=retries.max_delay,
         generator=spec.is_generator,
+        capacity=spec.capacity,
+        target=spec.concurrency.target_inputs * batch,
+        batch=spec.batching.max_batch_size,
+        single_use=spec.single_use,
     )
 
 
@@ -64,10 +74,25 @@ def check_spec(spec: FunctionSpec) -> None:
     _within(spec.name, "timeout", spec.timeout, 0.001, MAX_TIMEOUT)
     if spec.startup_timeout is not None:
         _within(spec.name, "startup_timeout", spec.startup_timeout, 0.001, MAX_TIMEOUT)
+    _check_sharing(spec)
     if len(spec.mounts) > MAX_MOUNTS:
         raise Refusal("invalid", f"function {spec.name} has {len(spec.mounts)} mounts: {MAX_MOUNTS} at most")
     if sum(len(k) + len(v) for k, v in spec.env.items()) > MAX_ENV_BYTES:
         raise Refusal("invalid", f"function {spec.name}: its environment variables are over 1 MiB")
+
+
+def _check_sharing(spec: FunctionSpec) -> None:
+    """How many inputs share a container."""
+    concurrency, batching = spec.concurrency, spec.batching
+    _within(spec.name, "max_inputs", concurrency.max_inputs, 1, MAX_CONCURRENT)
+    _within(spec.name, "target_inputs", concurrency.target_inputs, 1, concurrency.max_inputs)
+    _within(spec.name, "max_batch_size", batching.max_batch_size, 0, MAX_BATCH)
+    _within(spec.name, "wait", batching.wait, 0, MAX_BATCH_WAIT)
+    _within(spec.name, "max_inputs * max_batch_size", spec.capacity, 1, MAX_CAPACITY)
+    if spec.single_use and spec.capacity > 1:
+        raise Refusal("invalid", f"function {spec.name}: a single-use container takes one input, and no more")
+    if spec.is_generator and batching.max_batch_size:
+        raise Refusal("invalid", f"function {spec.name}: a generator cannot be batched")
 
 
 def _within(function: str, what: str, value: float, low: float, high: float) -> None:

@@ -164,11 +164,28 @@ class RetryPolicy:
 
 
 @dataclass(slots=True)
+class Concurrency:
+    """Calls of the function that one container runs at once: the most, and what the autoscaler aims at."""
+
+    max_inputs: int = 1
+    target_inputs: int = 1
+
+
+@dataclass(slots=True)
+class Batching:
+    """How many inputs one call takes together at most (0: not batched); the first waits `wait` seconds."""
+
+    max_batch_size: int = 0
+    wait: float = 0.0
+
+
+@dataclass(slots=True)
 class FunctionSpec:
     """A function as declared: how to load it, where it runs, how it scales.
 
     `module` and `qualname` find it in the mounted source; with `serialized` set, the payload is the
     cloudpickled callable instead. `image` is a recipe id. `timeout` and `startup_timeout` are seconds.
+    `single_use`: a container takes one input and ends.
     """
 
     name: str
@@ -185,6 +202,14 @@ class FunctionSpec:
     startup_timeout: float | None = None
     env: dict[str, str] = field(default_factory=dict)
     block_network: bool = False
+    concurrency: Concurrency = field(default_factory=Concurrency)
+    batching: Batching = field(default_factory=Batching)
+    single_use: bool = False
+
+    @property
+    def capacity(self) -> int:
+        """How many inputs one container works on at once."""
+        return self.concurrency.max_inputs * max(1, self.batching.max_batch_size)
 
 
 @dataclass(slots=True)

@@ -29,7 +29,8 @@ FRAME_LIMIT = 1 << 20
 
 # agent -> runner
 #: header: {"module", "qualname", "serialized", "paths", "generator", "name", "app", "function_id", "image",
-#: "cancellation": "module:class" of what a cancelled input raises, "limit": bytes of the largest payload};
+#: "cancellation": "module:class" of what a cancelled input raises, "limit": bytes of the largest payload,
+#: "max_inputs": calls at once, "batching": {method (of a function: ""): [most inputs, seconds to wait]}};
 #: payload: the serialized callable, if any. Answered by READY or FAILED, also after a reconnect.
 CONFIG = 1
 #: header: {"in": id, "a": attempt, "call": id, "c": credit of a generator, "t": whether to tell the times};
@@ -45,6 +46,8 @@ READY = 17
 #: "t": {"received", "begin", "end", "sent"}. All times are CLOCK_MONOTONIC seconds.
 OUTPUT = 19
 YIELD = 20  # header: {"n": number}; payload: pickle
+#: header: {"ins": [numbers]}: a batch has gathered and begins. Only where CONFIG has "batching".
+BEGUN = 22
 FAILED = 21  # could not import or set up; header: {"type", "message", "tb"}; payload: the pickled exception
 
 #: The preface of a nested client's connection, instead of a frame: no frame can begin so.
