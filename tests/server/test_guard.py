@@ -38,7 +38,7 @@ def test_one_bad_origin_of_two_is_enough() -> None:
     headers = [(b"host", b"localhost"), (b"origin", b"https://ui")]
     assert guard.refusal(headers) == ""
     assert guard.refusal([*headers, (b"Origin", b"https://evil")])
-    assert guard.refusal([(b"origin", b"https://evil")], unix=True)
+    assert guard.refusal([(b"origin", b"https://evil")], any_host=True)
 
 
 @pytest.mark.parametrize(

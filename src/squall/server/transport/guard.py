@@ -23,15 +23,15 @@ class Guard:
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
 
-    def refusal(self, headers: Headers, *, unix: bool = False) -> str:
+    def refusal(self, headers: Headers, *, any_host: bool = False) -> str:
         """Why a request with these headers is refused, in one line; empty when it may pass.
 
-        On the Unix socket the Host says nothing.
+        With `any_host` the Host says nothing: on the Unix socket, and to those who ask for our health.
         """
         origins = _values(headers, b"origin")
         if any(origin not in self.origins for origin in origins):
             return "web pages may not use this server (Origin header)"
-        return "" if unix else self._host_refusal(_values(headers, b"host"))
+        return "" if any_host else self._host_refusal(_values(headers, b"host"))
 
     def _host_refusal(self, hosts: list[str]) -> str:
         if len(hosts) != 1:

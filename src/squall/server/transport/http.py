@@ -30,6 +30,9 @@ log = logging.getLogger("squall.server.transport")
 
 RPC, HEALTH = b"/rpc", b"/healthz"
 
+#: No page of another origin can load it as a script or an image.
+_NO_PART_OF_A_PAGE = {"x-content-type-options": "nosniff", "cross-origin-resource-policy": "same-origin"}
+
 _PHRASES = {400: "Bad Request", 403: "Forbidden", 404: "Not Found", 408: "Request Timeout"}
 _PHRASES[431] = "Request Header Fields Too Large"
 
@@ -58,11 +61,12 @@ def application(door: Door) -> Starlette:
 
 
 async def _health(_request: Request) -> PlainTextResponse:
-    return PlainTextResponse("ok\n")
+    return PlainTextResponse("ok\n", headers=_NO_PART_OF_A_PAGE)
 
 
 async def _sign(_request: Request) -> PlainTextResponse:
-    return PlainTextResponse("This is a Squall server: point SQUALL_SERVER_URL and SQUALL_TOKEN at it.\n")
+    text = "This is a Squall server: point SQUALL_SERVER_URL and SQUALL_TOKEN at it.\n"
+    return PlainTextResponse(text, headers=_NO_PART_OF_A_PAGE)
 
 
 def protocol_class(door: Door) -> type[HttpToolsProtocol]:
@@ -121,10 +125,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer.cancel()
         path = self.url.partition(b"?")[0]
         upgrade = self._get_upgrade() is not None
-        if path != HEALTH or upgrade:
-            why = self.door.guard.refusal(self.headers, unix=self._peer.kind == "unix")
-            if why:
-                self._refuse(403, why)
+        any_host = self._peer.kind == "unix" or (path == HEALTH and not upgrade)
+        why = self.door.guard.refusal(self.headers, any_host=any_host)
+        if why:
+            self._refuse(403, why)
         if upgrade:
             self._check_upgrade(path)
         super().on_headers_complete()
