@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ state_option: Callable[[Any], Any] = click.option(
 
 @click.group()
 def daemon() -> None:
-    """Server and node of this machine: start, status, stop, logs."""
+    """Server and node of this machine: start, status, stop, logs, install."""
 
 
 @daemon.command()
@@ -87,6 +88,36 @@ def status(as_json: bool, state: str) -> None:
 def stop(state: str) -> None:
     """End it and all that it runs; deployed apps go on when it starts again."""
     click.echo("Stopped." if embedded.stop(state) else "Not running.")
+
+
+@daemon.command()
+@click.option("--user", is_flag=True, help="A unit of your own systemd, without the system user.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be written and run.")
+@click.option("--listen", default="", metavar="HOST:PORT", help="Also listen on TCP; clients need a token.")
+@click.option("--gpus", default="", metavar="TYPE:COUNT,...", help="GPUs to declare, such as H100:8.")
+@click.option("--root", default="", metavar="DIR", help="Install into the files of a machine below DIR.")
+@state_option
+def install(listen: str, gpus: str, root: str, state: str, *, user: bool, dry_run: bool) -> None:
+    """Have systemd run it: writes a unit, and makes the system user `squall` that server and agent run as."""
+    check_listen(listen)
+    check_gpus(gpus)
+    from squall.daemon.install import Wish, carry_out, check_host, plan
+
+    wish = Wish(state, listen, gpus, user, os.path.abspath(root) if root else "")
+    chosen = plan(wish, os.environ)
+    if dry_run:
+        click.echo(f"# {chosen.path}\n{chosen.text}")
+        click.echo(f"# as root: {shlex.join(chosen.useradd)}" if chosen.useradd else "# no user to make")
+        return
+    if not root:
+        check_host(wish)
+    carry_out(chosen)
+    if chosen.useradd:
+        click.echo(f"Made the system user {chosen.useradd[-1]}.")
+    click.echo(f"Wrote {chosen.path}.")
+    if not root:
+        running = "`squall daemon stop`, then " if daemon_record.read(state) is not None else ""
+        click.echo(f"Now: {running}{chosen.start}")
 
 
 @daemon.command()
