@@ -181,7 +181,7 @@ def test_environment_and_folder(run: Run) -> None:
 
 def test_a_traced_input_has_all_hops_in_order(run: Run) -> None:
     async def scenario(node: Node) -> None:
-        began = ("sdk.call", time.monotonic())
+        waited = ("scheduler.start", time.monotonic())
         container = await node.container(SAME)
         warm = (await node.server.output(node.assign(container, 1, trace=[]))).output.trace
         assert warm is not None
@@ -190,10 +190,10 @@ def test_a_traced_input_has_all_hops_in_order(run: Run) -> None:
         assert [name for name, _ in warm] == hops[first:]
         assert [t for _, t in warm] == sorted(t for _, t in warm)
 
-        cold = (await node.server.output(node.assign(container, 1, trace=[began]))).output.trace
+        cold = (await node.server.output(node.assign(container, 1, trace=[waited]))).output.trace
         assert cold is not None
         by_time = sorted(cold, key=lambda hop: hop[1])
-        assert [name for name, _ in by_time] == ["sdk.call", *hops]
+        assert [name for name, _ in by_time] == ["scheduler.start", *hops]
 
     run(scenario)
 

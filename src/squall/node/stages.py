@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from squall.node import outcomes
+from squall.wire import hops
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,6 +36,6 @@ class Stages:
             self.mark("agent.ready", now)
 
     def tell(self, trace: Trace) -> None:
-        """Add them, if the container was ordered after the input set out."""
-        if self._hops and trace and trace[0][1] <= self._hops[0][1]:
+        """Add them, if the input waited for this container, as the server knows."""
+        if any(name == hops.START for name, _ in trace):
             trace += self._hops

@@ -1,26 +1,22 @@
-"""One call followed: `squall run --trace` through a real daemon, its server, agent and runner."""
+"""One call followed: `squall run --trace` through all the processes that there are."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from squall.client import embedded
 from squall.wire.hops import HOPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(sys.platform != "linux", reason="the daemon needs Linux"),
-]
+    from tests.e2e.kit import Daemon
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 APP = """
 import squall
@@ -52,7 +48,7 @@ def main():
 #: What a start has beyond the hops of a warm call; those of launcher and init only with namespaces.
 START = [*HOPS][[*HOPS].index("scheduler.start") : [*HOPS].index("scheduler.assign")]
 WARM = [hop for hop in HOPS if hop not in START]
-COLD = [hop for hop in HOPS if not hop.startswith(("launcher.", "init."))]
+WITHOUT_LAUNCHER = [hop for hop in HOPS if HOPS[hop] not in {"launcher", "init"}]
 
 
 class Traced(NamedTuple):
@@ -72,26 +68,21 @@ def parsed(text: str) -> Iterator[Traced]:
         yield Traced(title, [*hops], [*processes], [*map(float, offsets)], [*map(float, deltas)])
 
 
-@pytest.fixture
-def environ(tmp_path: Path) -> Iterator[dict[str, str]]:
-    state = str(tmp_path / "state")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SQUALL_")}
-    yield {**clean, "SQUALL_STATE": state, "SQUALL_DRIVER": "process"}
-    embedded.stop(state)
-
-
-def test_every_hop_of_a_call_is_told(environ: dict[str, str], tmp_path: Path) -> None:
+def test_every_hop_of_a_call_is_told(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "seven.py").write_text(APP)
-    command = [sys.executable, "-m", "squall", "run", "--trace", str(tmp_path / "seven.py")]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        daemon.command("run", "--trace", str(tmp_path / "seven.py")),
+        env=daemon.environ(), capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     traces = list(parsed(done.stderr))
     cold = [trace.title.endswith("(cold: a container was started)") for trace in traces]
     # The second input of the map may get a container of its own; the generator's function needs one.
     assert (len(traces), cold[:2], cold[4], cold[5]) == (6, [True, False], True, False)
+    cold_hops = [*HOPS] if daemon.record.driver == "namespaces" else WITHOUT_LAUNCHER
     for trace, is_cold in zip(traces, cold, strict=True):
         # Sorted by time they have the order of what caused what: no clock or hop is wrong.
-        assert trace.hops == (COLD if is_cold else WARM)
+        assert trace.hops == (cold_hops if is_cold else WARM)
         assert trace.processes == [HOPS[hop] for hop in trace.hops]
         assert trace.offsets == sorted(trace.offsets)
         assert trace.offsets[0] == trace.deltas[0] == 0.0
