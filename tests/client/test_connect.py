@@ -108,6 +108,23 @@ def test_in_a_container_it_is_the_agent_s_socket(
     assert CLIENT[:4] == b"\xff\xff\xff\xff"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="containers run on Linux")
+def test_a_socket_may_lie_deep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: FakeServer) -> None:
+    """With the process driver it is below the state directory: longer than a socket's address may be."""
+    server.start(tmp_path / "agent.sock", nested=True)
+    deep = tmp_path / ("x" * 150)
+    deep.symlink_to(tmp_path)
+    monkeypatch.setenv("SQUALL_IS_REMOTE", "1")
+    monkeypatch.setenv("SQUALL_SOCKET", str(deep / "agent.sock"))
+    connect().close()
+
+    async def main() -> None:
+        await (await connect_async()).close()
+
+    asyncio.run(main())
+    assert len(server.of(m.Hello)) == 2
+
+
 def test_connect_and_connect_async(monkeypatch: pytest.MonkeyPatch, server: FakeServer) -> None:
     endpoint = server.start()
     monkeypatch.setenv("SQUALL_SERVER_URL", endpoint.address)

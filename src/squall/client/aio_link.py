@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from squall.client import transport
 from squall.wire.codec import ProtocolError
 from squall.wire.websocket import Refused
 
@@ -165,7 +166,8 @@ async def dial(endpoint: Endpoint, timeout: float) -> AsyncLink:
 async def _open(endpoint: Endpoint, link: AsyncLink) -> None:
     loop = asyncio.get_running_loop()
     if endpoint.path:
-        await loop.create_unix_connection(lambda: link, endpoint.path)
+        with transport.reachable(endpoint.path) as path:
+            await loop.create_unix_connection(lambda: link, path)
     else:
         context = endpoint.tls_context()
         name = endpoint.host if context else None

@@ -6,6 +6,7 @@ A `Link` is one connection. One thread at a time receives and one at a time send
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -20,12 +21,14 @@ from squall.wire.framing import LengthFraming
 from squall.wire.websocket import ClientWebSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from squall.wire.framing import Framing
 
 #: How much is read at once, in bytes.
 RECEIVE = 256 << 10
+#: A Unix socket's address has room for so many bytes, and some.
+_ADDRESS_LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -187,11 +190,25 @@ def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.settimeout(timeout)
-        sock.connect(endpoint.path)
+        with reachable(endpoint.path) as name:
+            sock.connect(name)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+@contextlib.contextmanager
+def reachable(path: str) -> Iterator[str]:
+    """A name for a socket that the kernel takes however long its path is (107 bytes). Raises OSError."""
+    if len(os.fsencode(path)) < _ADDRESS_LIMIT:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
 
 
 def _receive(sock: socket.socket) -> bytes:
