@@ -82,6 +82,17 @@ def two_outputs() -> None:
     send(protocol.OUTPUT, number, {}, b"x")
 
 
+def begun_unasked() -> None:
+    ready()
+    send(protocol.BEGUN, 0, {"ins": [input_number()]})
+
+
+def begun_nonsense() -> None:
+    ready()
+    input_number()
+    send(protocol.BEGUN, 0, {"ins": ["1", True, None]})
+
+
 def million_frames() -> None:
     ready()
     number = input_number()

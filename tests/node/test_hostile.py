@@ -47,6 +47,8 @@ async def hostile(node: Node, how: str) -> str:
         "huge_frame",
         "unasked_output",
         "two_outputs",
+        "begun_unasked",
+        "begun_nonsense",
         "million_frames",
         "million_hellos",
         "claims",

@@ -18,7 +18,15 @@ from squall.wire.control import (
     TokenNew,
     WorkspaceCreate,
 )
-from squall.wire.values import AutoscalerSettings, MountRef, Payload, Recipe, ResourceRequest
+from squall.wire.values import (
+    AutoscalerSettings,
+    Batching,
+    Concurrency,
+    MountRef,
+    Payload,
+    Recipe,
+    ResourceRequest,
+)
 from tests.server.fakes import IMAGE, RECIPE, payloads, settle, spec
 
 if TYPE_CHECKING:
@@ -175,6 +183,18 @@ async def test_another_session_cannot_publish_into_an_ephemeral_app(world: World
         (AppPublish("", [spec(timeout=-1.0)], {IMAGE: RECIPE}), "invalid"),
         (AppPublish("", [spec(timeout=float("nan"))], {IMAGE: RECIPE}), "invalid"),
         (AppPublish("", [spec(resources=ResourceRequest(memory_mib=-5))], {IMAGE: RECIPE}), "invalid"),
+        (AppPublish("", [spec(concurrency=Concurrency(0, 0))], {IMAGE: RECIPE}), "invalid"),
+        (AppPublish("", [spec(concurrency=Concurrency(1001, 1))], {IMAGE: RECIPE}), "invalid"),
+        (AppPublish("", [spec(concurrency=Concurrency(2, 3))], {IMAGE: RECIPE}), "invalid"),
+        (AppPublish("", [spec(batching=Batching(-1, 1.0))], {IMAGE: RECIPE}), "invalid"),
+        (AppPublish("", [spec(batching=Batching(2, float("nan")))], {IMAGE: RECIPE}), "invalid"),
+        (AppPublish("", [spec(batching=Batching(2, 601.0))], {IMAGE: RECIPE}), "invalid"),
+        (
+            AppPublish("", [spec(concurrency=Concurrency(11, 1), batching=Batching(1000))], {IMAGE: RECIPE}),
+            "invalid",
+        ),
+        (AppPublish("", [spec(concurrency=Concurrency(2, 2), single_use=True)], {IMAGE: RECIPE}), "invalid"),
+        (AppPublish("", [spec(batching=Batching(2), is_generator=True)], {IMAGE: RECIPE}), "invalid"),
         (AppPublish("", [spec(mounts=[MountRef("mo-" + "0" * 32, "/x")])], {IMAGE: RECIPE}), "not_found"),
         (AppPublish("", [spec(serialized=Payload(blob="0" * 64))], {IMAGE: RECIPE}), "not_found"),
         (AppPublish("", [spec(serialized=Payload(blob="../../x"))], {IMAGE: RECIPE}), "invalid"),
