@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from squall.wire import codec
 from squall.wire import messages as m
 from squall.wire.hashing import blob_id
+from tests.house.slowness import SLOWNESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 T = TypeVar("T")
-TIMEOUT = 20.0
+TIMEOUT = 20.0 * SLOWNESS
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 

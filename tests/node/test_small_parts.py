@@ -19,6 +19,7 @@ from squall.runner.protocol import BadFrame
 from squall.wire.hashing import blob_id
 from squall.wire.messages import BlobChunk, BlobFetch, Failure, StartContainer
 from squall.wire.values import FunctionSpec, Payload, Recipe
+from tests.house.slowness import SLOWNESS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +84,7 @@ def test_a_launcher_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=60 * SLOWNESS,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 1
@@ -138,7 +139,7 @@ def test_the_copy_that_containers_see(tmp_path: Path) -> None:
     assert {p.name for p in copy.iterdir()} == {"squall", "cloudpickle"}
     assert not (copy / "squall" / "server").exists()
     code = f"import sys; sys.path.insert(0, {str(copy)!r}); import squall.runner.main, squall; squall.App"
-    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, timeout=60 * SLOWNESS)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from squall.runtime.launcher.start import start_launcher
 from squall.runtime.namespaces import NamespacesRuntime
 from squall.runtime.probe import host_root
 from squall.runtime.spec import ContainerSpec, ExitStatus, Mount, Resources
+from tests.house.slowness import SLOWNESS
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -26,7 +27,7 @@ PYTHON = os.path.realpath(sys.executable)
 PREFIX = str(Path(PYTHON).parent.parent)
 UID_BASE = 1_000_000
 RANGE = 65_536
-TIMEOUT_S = 60
+TIMEOUT_S = 60 * SLOWNESS
 
 
 @dataclass(frozen=True)

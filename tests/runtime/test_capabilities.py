@@ -8,6 +8,7 @@ import pytest
 
 from squall.runtime import capabilities
 from squall.runtime.capabilities import CONTAINER_CAPS, mask_of
+from tests.house.slowness import SLOWNESS
 
 NET_RAW, NET_ADMIN, SYS_ADMIN, MKNOD = 13, 12, 21, 27
 
@@ -28,7 +29,7 @@ print(open("/proc/self/status").read())
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=60 * SLOWNESS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

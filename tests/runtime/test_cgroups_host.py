@@ -11,6 +11,7 @@ import pytest
 
 from squall.runtime.cgroups import Cgroup, CgroupError, Cgroups
 from squall.runtime.spec import Resources, Usage
+from tests.house.slowness import SLOWNESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def run_in(group: Cgroup, code: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, _ = process.communicate("go\n", timeout=30)
+    out, _ = process.communicate("go\n", timeout=30 * SLOWNESS)
     return process.returncode, out
 
 

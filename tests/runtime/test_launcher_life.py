@@ -20,6 +20,7 @@ from squall.runtime.launcher import messages
 from squall.runtime.launcher.config import Config
 from squall.runtime.launcher.start import start_launcher
 from squall.runtime.spec import ContainerSpec
+from tests.house.slowness import SLOWNESS
 from tests.runtime.box import UID_BASE, read_line
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def test_start_that_is_cancelled_leaves_nothing(own_box: Box) -> None:
             await start
 
     box.do(cancel())
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 30 * SLOWNESS
     while True:
         with suppress(DriverError):  # until the id is free again
             started = box.do(box.runtime.start(spec))
@@ -228,7 +229,7 @@ def test_socket_is_its_owners(own_box: Box) -> None:
 def test_nonsense_is_refused(own_box: Box, packet: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         _connect(connection, own_box.socket)
-        connection.settimeout(20)
+        connection.settimeout(20 * SLOWNESS)
         connection.send(packet)
         answer = connection.recv(4096)
         assert answer == b"" or b'"error"' in answer
@@ -239,7 +240,7 @@ def test_descriptors_of_strangers_are_closed(own_box: Box) -> None:
     before = len(os.listdir(f"/proc/{own_box.process.pid}/fd"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         _connect(connection, own_box.socket)
-        connection.settimeout(20)
+        connection.settimeout(20 * SLOWNESS)
         for _ in range(20):
             messages.send(connection, {"id": 1, "op": "hello"}, [0, 1, 2])
             messages.receive(connection)
@@ -311,7 +312,7 @@ def _parent(pid: int) -> int:
 
 
 def _wait_ended(box: Box, pid: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 30 * SLOWNESS
     while os.path.exists(f"/proc/{pid}"):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -12,6 +12,7 @@ import pytest
 
 from squall.runtime.driver import DriverError
 from squall.runtime.spec import Usage
+from tests.house.slowness import SLOWNESS
 from tests.runtime.box import PYTHON, drain, limited, read_line
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def test_output_beyond_the_pipe_waits_for_its_reader(box: Box) -> None:
 def test_scratch_ends_with_the_container(box: Box) -> None:
     assert box.sh("mkdir -p /a/b && echo 1 > /a/b/c && cat /a/b/c").out == "1\n"
     assert box.sh("test -e /a").status.code == 1
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 30 * SLOWNESS
     while list((box.state / "scratch").iterdir()):
         assert time.monotonic() < deadline
         box.do(box.runtime.usage("nobody"))  # the launcher turns

@@ -9,7 +9,7 @@ import pytest
 
 from squall.runtime import probe
 from squall.runtime.driver import DriverError
-from squall.runtime.probe import Choice, choose, probe_namespaces
+from squall.runtime.probe import Choice, choose, explained, probe_namespaces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,22 @@ def test_process_driver_may_be_chosen(tmp_path: Path) -> None:
 def test_unknown_driver_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DriverError, match="no driver 'docker': choose 'namespaces' or 'process'"):
         choose("docker", tmp_path)
+
+
+@pytest.mark.parametrize("release", ["5.15.0-91-generic", "5.18", "4.19.0-27-amd64"])
+def test_old_kernel_is_the_reason(release: str) -> None:
+    text = explained("mount_setattr: Function not implemented", release, "nodev\toverlay\n")
+    assert text == f"containers need Linux 5.19 or newer, and this is {release}"
+
+
+@pytest.mark.parametrize("release", ["5.19.0", "6.1.0-56-cloud-amd64", "6.18.5", "10.0"])
+def test_missing_overlay_is_the_reason(release: str) -> None:
+    text = explained("the kernel refuses", release, "nodev\tsysfs\n\text4\n")
+    assert text == "the kernel has no overlay file system; as root on the host: modprobe overlay"
+
+
+def test_other_reasons_stay() -> None:
+    assert explained("no cookies", "6.1.0", "nodev\toverlay\n\text4\n") == "no cookies"
 
 
 @pytest.mark.root

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from squall.runtime.syscalls import TABLES
+from tests.house.slowness import SLOWNESS
 
 pytestmark = pytest.mark.skipif(os.uname().machine not in TABLES, reason=f"no table for {os.uname().machine}")
 
@@ -37,7 +38,7 @@ def filtered(code: str) -> Any:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=60 * SLOWNESS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,9 @@ from squall.runtime.spec import ContainerSpec, Mount
 TRIAL_TIMEOUT_S = 30.0
 #: Directories with programs and libraries; on most systems all but the first are links into it.
 SYSTEM_DIRECTORIES = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+
+#: The first kernel whose overlays take idmapped layers, by which a container's files are its own.
+OLDEST_KERNEL = (5, 19)
 
 DriverName = Literal["namespaces", "process"]
 
@@ -55,11 +59,26 @@ def probe_namespaces(state_dir: Path) -> str | None:
     except OSError as error:
         return f"the state directory {state_dir} is not writable: {error.strerror}"
     try:
-        return _trial(directory.resolve())
+        reason = _trial(directory.resolve())
     except DriverError as error:
-        return str(error)
+        reason = str(error)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+    filesystems = Path("/proc/filesystems").read_text("ascii")
+    return None if reason is None else explained(reason, os.uname().release, filesystems)
+
+
+def explained(reason: str, release: str, filesystems: str) -> str:
+    """A failed trial's reason, or the cause behind it where the kernel itself tells. Pure.
+
+    `release` is as of `uname -r`, `filesystems` the text of /proc/filesystems.
+    """
+    version = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
+    if version < OLDEST_KERNEL:
+        return f"containers need Linux 5.19 or newer, and this is {release}"
+    if "overlay" not in filesystems.split():
+        return "the kernel has no overlay file system; as root on the host: modprobe overlay"
+    return reason
 
 
 def host_root(directory: Path) -> tuple[Mount, ...]:
