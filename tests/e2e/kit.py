@@ -18,6 +18,7 @@ from squall.client.connect import connect
 from squall.sdk import handles, modes
 from squall.wire.control import Empty
 from tests.house import leaks
+from tests.house.slowness import SLOWNESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from squall.client.daemon_record import DaemonRecord, Process
 
 #: What the busiest machine may need for anything here (seconds).
-PATIENCE_S = 60.0
+PATIENCE_S = 60.0 * SLOWNESS
 
 _SETTINGS = ("SERVER_URL", "TOKEN", "IS_REMOTE", "TRACEBACK", "SOCKET", "ENVIRONMENT")
 
