@@ -91,3 +91,19 @@ def test_what_no_second_attempt_can_help() -> None:
     assert fatal(Refused(404, "Not Found"))
     assert not fatal(Refused(503, "Service Unavailable"))
     assert not fatal(ConnectionRefusedError())
+
+
+def test_only_what_was_asked_for_is_kept() -> None:
+    call = CallState("fc-1", attach=(3, 5))
+    call.outputs(m.Outputs("fc-1", [output(i) for i in range(8)]))
+    events = [call.take(), call.take(), call.take()]
+    assert [event and event.index for event in events] == [3, 4, None]
+    assert call.again(new_session=True) == [m.Attach("fc-1", 5, 5)]
+
+
+def test_that_a_call_without_inputs_was_accepted_is_told_too() -> None:
+    call = CallState("fc-1", "fu-1", "map", durable=True)
+    call.send([], last=True)
+    assert not call.is_accepted(0)
+    call.accepted(m.Accepted("fc-1", 0))
+    assert call.is_accepted(0)

@@ -75,6 +75,8 @@ class FakeServer:
         self.requests: list[str] = []
         self.refusals: dict[str, ServiceRefusal] = {}
         self.container_app = ""
+        self.graph: list[control.GraphInput] = []
+        self.attached: list[tuple[int, int | None]] = []
         self.paused = False
         self.backwards = False
         self.outcome: Callable[[InputItem], Outcome | None] = lambda item: None
@@ -149,8 +151,19 @@ class FakeServer:
         call = self.calls.get(body.call)
         if call is None:
             raise ServiceRefusal("not_found", f"no call {body.call}")
-        done = sum(isinstance(e, OutputItem) for e in call.outputs)
-        return control.CallInfo(call.id, call.function, call.kind, len(call.inputs), done)
+        done = {e.index for e in call.outputs if isinstance(e, OutputItem)}
+        return control.CallInfo(
+            call.id,
+            call.function,
+            call.kind,
+            len(call.inputs),
+            len(done),
+            complete=call.complete,
+            ready=body.index in done,
+        )
+
+    def _call_graph(self, body: control.CallRef) -> control.CallGraph:
+        return control.CallGraph(self.graph)
 
     def _logs_follow(self, body: control.AppRef) -> control.Empty:
         assert body.app in self.apps
@@ -257,13 +270,22 @@ def _awaited(value: Any) -> Any:
 
 
 class _FakeCallBase(Call):
-    def __init__(self, server: FakeServer, call: FakeCall, start: int, *, opened: bool, trace: bool) -> None:
+    def __init__(
+        self,
+        server: FakeServer,
+        call: FakeCall,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        opened: bool,
+        trace: bool,
+    ) -> None:
         self.id = call.id
         self.fake = call
         self.closed = False
         self._server = server
         self._position = 0
-        self._start = start
+        self._start, self._end = start, end
         self._opened = opened
         self._trace = trace
         self._taken = 0
@@ -286,7 +308,7 @@ class _FakeCallBase(Call):
         while self._position < len(self.fake.outputs):
             event = self.fake.outputs[self._position]
             self._position += 1
-            if event.index >= self._start:
+            if event.index >= self._start and (self._end is None or event.index < self._end):
                 self._taken += isinstance(event, OutputItem)
                 return event
         return None
@@ -354,11 +376,13 @@ class FakeClient(Client):
         self, function_id: str, kind: str, *, durable: bool = False, parent: str = "", trace: bool = False
     ) -> Call:
         call = self.server.new_call(function_id, kind, durable=durable, parent=parent)
-        self.opened.append(FakeBlockingCall(self.server, call, 0, opened=True, trace=trace))
+        self.opened.append(FakeBlockingCall(self.server, call, opened=True, trace=trace))
         return self.opened[-1]
 
-    def attach_call(self, call_id: str, start: int = 0) -> Call:
-        return FakeBlockingCall(self.server, self.server.calls[call_id], start, opened=False, trace=False)
+    def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
+        self.server.attached.append((start, end))
+        fake = self.server.calls[call_id]
+        return FakeBlockingCall(self.server, fake, start, end, opened=False, trace=False)
 
     def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:
         return self.server.request(method, body)
@@ -385,11 +409,13 @@ class FakeAsyncClient(AsyncClient):
         self, function_id: str, kind: str, *, durable: bool = False, parent: str = "", trace: bool = False
     ) -> Call:
         call = self.server.new_call(function_id, kind, durable=durable, parent=parent)
-        self.opened.append(FakeAsyncCall(self.server, call, 0, opened=True, trace=trace))
+        self.opened.append(FakeAsyncCall(self.server, call, opened=True, trace=trace))
         return self.opened[-1]
 
-    def attach_call(self, call_id: str, start: int = 0) -> Call:
-        return FakeAsyncCall(self.server, self.server.calls[call_id], start, opened=False, trace=False)
+    def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
+        self.server.attached.append((start, end))
+        fake = self.server.calls[call_id]
+        return FakeAsyncCall(self.server, fake, start, end, opened=False, trace=False)
 
     async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:
         await asyncio.sleep(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -141,6 +143,46 @@ def test_map_takes_inputs_as_results_are_taken(math: Any, server: FakeServer) ->
     time.sleep(0.1)
     assert taken <= OUTSTANDING + 2
     results.close()
+    (call,) = server.calls.values()
+    assert call.most_outstanding <= OUTSTANDING + 1
+    assert call.cancelled
+
+
+def test_an_endless_map_stays_small_and_ends_when_nobody_wants_more(math: Any, server: FakeServer) -> None:
+    closed = threading.Event()
+
+    def inputs() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            closed.set()
+
+    got = list(itertools.islice(math.add.map(inputs()), 3 * OUTSTANDING))
+    assert got == list(range(1, 3 * OUTSTANDING + 1))
+    gc.collect()
+    assert closed.wait(10)
+    (call,) = server.calls.values()
+    assert call.most_outstanding <= OUTSTANDING + 1
+    assert len(call.inputs) <= 4 * OUTSTANDING + BATCH
+    assert call.cancelled
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_endless_map_on_asyncio(math: Any, server: FakeServer, is_async: bool) -> None:
+    async def endless() -> AsyncIterator[int]:
+        for number in itertools.count():
+            yield number
+
+    async def run() -> list[int]:
+        got: list[int] = []
+        results = math.add.map.aio(endless() if is_async else itertools.count())
+        async for value in results:
+            got.append(value)
+            if len(got) == 2 * OUTSTANDING:
+                await results.aclose()
+        return got
+
+    assert asyncio.run(run()) == list(range(1, 2 * OUTSTANDING + 1))
     (call,) = server.calls.values()
     assert call.most_outstanding <= OUTSTANDING + 1
     assert call.cancelled

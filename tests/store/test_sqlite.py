@@ -188,7 +188,7 @@ async def test_migrations_go_on_from_where_the_database_is(
         schema.migrate(db, str(path), second)
         schema.migrate(db, str(path), second)
         assert db.execute("SELECT count(*) FROM more").fetchone() == (1,)
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (len(second),)
     db.close()
     with pytest.raises(StoreError, match="newer"):  # the old program must keep off
         await SqliteStore(path).open()

@@ -192,24 +192,47 @@ async def test_calls_expire_when_they_are_done(store: Store) -> None:
     call = replace(CALL, complete=True)
     await store.add_inputs(call, inputs("fc-1", 0, 1))
     await store.add_outputs([OutputRecord("fc-1", 0, b"", 2.0)])
-    assert await store.expire(10.0) == 0  # an input is under way
+    assert await store.expire(10.0, 0.0) == 0  # an input is under way
     await store.add_outputs([OutputRecord("fc-1", 1, b"", 5.0)])
-    assert await store.expire(5.0) == 0  # an output is not old enough
-    assert await store.expire(5.1) == 1
+    assert await store.expire(5.0, 0.0) == 0  # an output is not old enough
+    assert await store.expire(5.1, 0.0) == 1
     assert await store.call_size("fc-1") == (0, 0)
     assert await store.call_outputs("fc-1") == []
+    assert (await store.call("fc-1")).expired
+    assert await store.expire(9.0, CALL.created + 0.1) == 0  # long after: nobody will ask any more
     with pytest.raises(NotFound):
         await store.call("fc-1")
 
 
+async def test_outputs_in_parts(store: Store) -> None:
+    await store.add_inputs(CALL, inputs("fc-1", *range(6)))
+    await store.add_outputs([OutputRecord("fc-1", n, b"", 2.0) for n in (0, 2, 3, 5)])
+
+    async def indexes(start: int, end: int | None = None, limit: int | None = None) -> list[int]:
+        return [row.index for row in await store.call_outputs("fc-1", start, end, limit)]
+
+    assert await indexes(1) == [2, 3, 5]
+    assert await indexes(0, 3) == [0, 2]
+    assert await indexes(1, None, 2) == [2, 3]
+    assert await indexes(0, 0) == []
+
+
+async def test_children_are_found_by_the_call_that_made_them(store: Store) -> None:
+    await store.add_inputs(CALL, inputs("fc-1", 0))
+    for name, parent, created in (("a", "fc-1:0", 3.0), ("b", "fc-1:12", 2.0), ("c", "fc-12:0", 1.0)):
+        await store.add_inputs(replace(CALL, id=f"fc-{name}", parent=parent, created=created), [])
+    assert [call.id for call in await store.children("fc-1")] == ["fc-b", "fc-a"]
+    assert await store.children("fc-a") == []
+
+
 async def test_a_call_that_may_grow_does_not_expire(store: Store) -> None:
     await store.add_inputs(CALL, [])
-    assert await store.expire(10.0) == 0
+    assert await store.expire(10.0, 0.0) == 0
     await store.add_inputs(replace(CALL, complete=True), [])
-    assert await store.expire(10.0) == 1
+    assert await store.expire(10.0, 0.0) == 1
 
 
 async def test_many_calls_expire(store: Store) -> None:
     for number in range(450):
         await store.add_inputs(replace(CALL, id=f"fc-{number}", complete=True), [])
-    assert await store.expire(10.0) == 450
+    assert await store.expire(10.0, 0.0) == 450

@@ -94,8 +94,8 @@ class _Base(ABC):
         """A new call with an id of this side's choosing; nothing is sent before `Call.send`."""
 
     @abstractmethod
-    def attach_call(self, call_id: str, start: int = 0) -> Call:
-        """Listen to the outputs of an existing call."""
+    def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
+        """Listen to the outputs of an existing call, from index `start` up to and without `end`."""
 
 
 class Client(_Base):

@@ -60,7 +60,7 @@ class CallState(Target):
         *,
         durable: bool = False,
         parent: str = "",
-        attach_from: int | None = None,
+        attach: tuple[int, int | None] | None = None,
     ) -> None:
         super().__init__()
         self.id = call_id
@@ -69,12 +69,14 @@ class CallState(Target):
         self.durable = durable
         self.parent = parent
         self.failure: Exception | None = None
-        self.accepted_upto = 0
-        self._attached = attach_from is not None
+        #: -1: not even that there is such a call.
+        self.accepted_upto = -1
+        self._attached = attach is not None
+        start, self._end = attach or (0, None)
         self._waiting: dict[int, InputItem] = {}
         self._sent_last = False
         self._events: deque[Event] = deque()
-        self._seen = Indexes(attach_from or 0)
+        self._seen = Indexes(start)
         self._next_yield: dict[int, int] = {}
         self._credits: dict[int, int] = {}
         self._acks: list[int] = []
@@ -121,6 +123,8 @@ class CallState(Target):
     def outputs(self, message: Outputs) -> None:
         for item in message.items:
             self._waiting.pop(item.index, None)
+            if self._end is not None and item.index >= self._end:
+                continue  # nobody asked for it
             if self._seen.add(item.index):
                 self._events.append(item)
             else:
@@ -159,8 +163,8 @@ class CallState(Target):
         messages: list[object] = []
         if self._waiting or (self._sent_last and (self.durable or not new_session)):
             messages += self._inputs(list(self._waiting.values()))
-        if self._attached or self.accepted_upto:
-            messages.append(Attach(self.id, self._seen.low))
+        if self._attached or self.accepted_upto >= 0:
+            messages.append(Attach(self.id, self._seen.low, self._end))
         messages += [Credit(self.id, index, upto) for index, upto in self._credits.items()]
         if self._cancel is not None:
             messages.append(self._cancel)

@@ -9,37 +9,41 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from squall import exception
 from squall.exception import InvalidError
 from squall.sdk import checks, unavailable
-from squall.sdk.dual import dual, dual_function
+from squall.sdk.dual import dual, dual_function, dual_stream
 from squall.sdk.modes import Access, Mode
 
 # What a call is made of loads with the first one: this module loads in every container.
 if TYPE_CHECKING:
-    from squall.client.api import AsyncClient, Client
+    from collections.abc import AsyncGenerator
+
+    from squall.call_graph import InputInfo
+    from squall.client.api import AsyncClient, Call, Client
     from squall.wire.control import CallInfo
     from squall.wire.values import Outcome
 
 T = TypeVar("T")
 
-_LATER = {
-    "iter": "iterate over f.map(...)",
-    "get_call_graph": "use `squall container list`",
-    "logs": "use `squall app logs`",
-}
+_LATER = {"logs": "use `squall app logs`"}
+
+#: Results that `iter` asks for together; they may be large, and are in memory at once.
+WINDOW = 32
 
 
 class FunctionCall(Generic[T]):
     """One call; its result is kept for 7 days."""
 
-    def __init__(self, call_id: str, access: Access) -> None:
+    def __init__(self, call_id: str, access: Access, *, is_unary: bool = False) -> None:
         self.object_id = call_id
+        self._is_unary = is_unary
         self._access = access
         self._outcomes: dict[int, Outcome] = {}
 
     @dual
     async def get(self, mode: Mode, timeout: float | None = None, index: int = 0) -> T:
-        """The result; raises what the call raised.
+        """The result, of a spawned map that of the input with this index; raises what it raised.
 
-        Waits `timeout` seconds at most, and then raises TimeoutError; 0 only looks.
+        Waits `timeout` seconds at most, and then raises TimeoutError; 0 only looks. Results are kept for
+        7 days; after that, OutputExpiredError is raised.
         """
         from squall.sdk import outcomes
 
@@ -53,22 +57,17 @@ class FunctionCall(Generic[T]):
         return value
 
     async def _wait(self, port: Any, timeout: float | None, index: int) -> Outcome:
-        from squall.client.api import YieldItem
-
-        if timeout == 0:
-            info = await self._info(port)
-            if info.done < info.inputs or not info.inputs:
+        if timeout == 0 or index or not self._is_unary:
+            info = await self._info(port, index)
+            if info.complete and index >= info.inputs:
+                raise InvalidError(f"the call {self.object_id} has {info.inputs} inputs, and none {index}")
+            if timeout == 0 and not info.ready:
                 raise exception.TimeoutError(f"the call {self.object_id} has no result yet")
-            timeout = None
-        deadline = None if timeout is None else time.monotonic() + timeout
-        call = port.attach_call(self.object_id, index)
+        call = port.attach_call(self.object_id, index, index + 1)
         try:
-            while True:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                item = await port.next(call, left)
-                if not isinstance(item, YieldItem) and item.index == index:
-                    outcome: Outcome = item.outcome
-                    return outcome
+            return await _outcome(port, call, index, timeout or None)
+        except exception.OutputExpiredError:
+            raise  # it is a TimeoutError too
         except builtins.TimeoutError:
             raise exception.TimeoutError(
                 f"the call {self.object_id} has no result after {timeout:g} s"
@@ -76,13 +75,57 @@ class FunctionCall(Generic[T]):
         finally:
             call.close()
 
+    @dual_stream
+    async def iter(self, mode: Mode, start: int = 0, end: int | None = None) -> AsyncGenerator[T, None]:
+        """The results of a spawned map in the order of its inputs, from `start` up to and without `end`.
+
+        Waits for those that are not there yet; raises the first that is an exception.
+        """
+        from squall.sdk import outcomes
+
+        checks.whole("start", start, 0, 1 << 62)
+        port = await mode.port(self._access)
+        upto = (await self._info(port)).inputs
+        if end is not None:
+            upto = min(upto, checks.whole("end", end, 0, 1 << 62))
+        for first in range(start, upto, WINDOW):
+            async for outcome in self._window(port, first, min(first + WINDOW, upto)):
+                value: T = await outcomes.value_of(port, outcome)
+                yield value
+
+    async def _window(self, port: Any, first: int, end: int) -> AsyncGenerator[Outcome, None]:
+        from squall.sdk.ordering import Ordering
+
+        ordering: Ordering[Outcome] = Ordering(ordered=True, first=first)
+        call = port.attach_call(self.object_id, first, end)
+        try:
+            for _ in range(first, end):
+                item = await port.next(call)
+                for _, outcome in ordering.add(item.index, item.outcome):
+                    yield outcome
+        finally:
+            call.close()
+
+    @dual
+    async def get_call_graph(self, mode: Mode) -> list[InputInfo]:
+        """The call's inputs as a tree: `children` are the inputs of the calls that an input made.
+
+        Of nested calls that were not spawned, the newest 20,000 are remembered, until the server restarts.
+        Raises ResourceExhaustedError for a graph of over 10,000 inputs.
+        """
+        from squall.sdk.graph import tree
+        from squall.wire.control import CallRef
+
+        port = await mode.port(self._access)
+        return tree((await port.request("call.graph", CallRef(self.object_id))).inputs)
+
     @dual
     async def cancel(self, mode: Mode, terminate_containers: bool = False) -> None:
         """Stop the call; with `terminate_containers`, also end the containers that work at it."""
         port = await mode.port(self._access)
         # The answer tells whether there is such a call; a cancellation has none.
         await self._info(port)
-        call = port.attach_call(self.object_id)
+        call = port.attach_call(self.object_id, 0, 0)
         call.cancel(terminate=checks.flag("terminate_containers", terminate_containers))
         call.close()
 
@@ -92,10 +135,10 @@ class FunctionCall(Generic[T]):
         port = await mode.port(self._access)
         return (await self._info(port)).inputs
 
-    async def _info(self, port: Any) -> CallInfo:
+    async def _info(self, port: Any, index: int = -1) -> CallInfo:
         from squall.wire.control import CallRef
 
-        info: CallInfo = await port.request("call.get", CallRef(self.object_id))
+        info: CallInfo = await port.request("call.get", CallRef(self.object_id, index))
         return info
 
     @dual_function
@@ -112,11 +155,18 @@ class FunctionCall(Generic[T]):
     @dual_function
     @staticmethod
     async def gather(mode: Mode, *function_calls: FunctionCall[Any]) -> list[Any]:
-        """The results of all, in the order of the calls; raises the first of them that raised."""
+        """The results of all, in the order of the calls; raises as soon as one of them has raised."""
         for call in function_calls:
             if not isinstance(call, FunctionCall):
                 raise InvalidError(f"gather() takes calls one by one, not {checks.short(call)}")
-        return [await _result(call, mode) for call in function_calls]
+        from squall.sdk.gathering import gather
+
+        return await gather(mode, function_calls)
+
+    @property
+    def access(self) -> Access:
+        """Which server it is on."""
+        return self._access
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_restored, (self.object_id,))
@@ -130,8 +180,15 @@ class FunctionCall(Generic[T]):
         return f"<FunctionCall {self.object_id}>"
 
 
-async def _result(call: FunctionCall[Any], mode: Mode) -> Any:
-    return await FunctionCall.get.flow(call, mode)
+async def _outcome(port: Any, call: Call, index: int, timeout: float | None) -> Outcome:
+    """Raises builtins.TimeoutError after `timeout` seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        item = await port.next(call, left)
+        if item.index == index:
+            outcome: Outcome = item.outcome
+            return outcome
 
 
 def _restored(call_id: str) -> FunctionCall[Any]:

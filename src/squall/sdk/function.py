@@ -35,7 +35,6 @@ _LATER = {
     **dict.fromkeys(("stats", "get_current_stats", "metrics", "info"), "use `squall container list`"),
     "get_web_url": "web functions come with a later version",
     "logs": "use `squall app logs`",
-    "spawn_map": "use spawn() for each input",
 }
 
 
@@ -134,7 +133,31 @@ class Function(Generic[P, R]):
 
         found = await self._resolve(mode, generator=False)
         data = self._arguments(args, kwargs)
-        return FunctionCall(await invocation.spawn(found.port, found.function_id, data), found.access)
+        call_id = await invocation.spawn(found.port, found.function_id, data)
+        return FunctionCall(call_id, found.access, is_unary=True)
+
+    @dual
+    async def spawn_map(
+        self,
+        mode: Mode,
+        *input_iterators: Iterable[Any] | AsyncIterable[Any],
+        kwargs: Mapping[str, Any] = {},
+    ) -> FunctionCall[R]:
+        """Start a call of many inputs that goes on by itself, once the server has them all on disk.
+
+        Results come from `.iter()` or `.get(index=...)` of the call. Inputs are taken as fast as the server
+        stores them. What the input iterator raises cancels the call.
+        """
+        from squall.sdk import spawning
+
+        found = await self._resolve(mode, generator=False)
+        call_id = await spawning.spawn_map(
+            found.port,
+            found.function_id,
+            _rows(self.name, input_iterators, mode),
+            lambda args: self._arguments(args, dict(kwargs)),
+        )
+        return FunctionCall(call_id, found.access)
 
     @dual_stream
     async def map(

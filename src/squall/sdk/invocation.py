@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 AHEAD = 64
 
 
-def _open(port: Port[Any], function_id: str, kind: str, *, durable: bool = False) -> Call:
+def open_call(port: Port[Any], function_id: str, kind: str, *, durable: bool = False) -> Call:
     parent = context.current_input_id() or ""
     return port.open_call(function_id, kind, durable=durable, parent=parent, trace=tracing.sink is not None)
 
@@ -33,12 +33,12 @@ async def unary(port: Port[Any], function_id: str, encode: Callable[[], bytes]) 
     trace = tracing.begin()
     payload = await serialization.to_payload(port, encode())
     tracing.serialized(trace)
-    call = _open(port, function_id, "unary")
+    call = open_call(port, function_id, "unary")
     try:
         call.send([InputItem(0, payload, trace=trace)], last=True)
         item = await port.next(call)
     except BaseException:
-        _give_up(call)
+        give_up(call)
         raise
     call.close()
     assert not isinstance(item, YieldItem)
@@ -51,7 +51,7 @@ async def unary(port: Port[Any], function_id: str, encode: Callable[[], bytes]) 
 async def spawn(port: Port[Any], function_id: str, data: bytes) -> str:
     """The id of a call that goes on without us, once the server has it on disk."""
     payload = await serialization.to_payload(port, data)
-    call = _open(port, function_id, "unary", durable=True)
+    call = open_call(port, function_id, "unary", durable=True)
     try:
         call.send([InputItem(0, payload)], last=True)
         await port.accepted(call, 1)
@@ -67,7 +67,7 @@ async def generate(
     trace = tracing.begin()
     payload = await serialization.to_payload(port, encode())
     tracing.serialized(trace)
-    call = _open(port, function_id, "generator")
+    call = open_call(port, function_id, "generator")
     ended = False
     try:
         call.send([InputItem(0, payload, trace=trace)], last=True)
@@ -87,7 +87,7 @@ async def generate(
         if ended:
             call.close()
         else:
-            _give_up(call)
+            give_up(call)
 
 
 async def map_(
@@ -100,7 +100,7 @@ async def map_(
     return_exceptions: bool,
 ) -> AsyncGenerator[Any, None]:
     """The results of many inputs, which are taken from `rows` only as results are taken from here."""
-    call = _open(port, function_id, "map")
+    call = open_call(port, function_id, "map")
     feeder = Feeder(port, call, rows, encode)
     ordering: Ordering[OutputItem] = Ordering(ordered=ordered)
     arrived = 0
@@ -125,7 +125,7 @@ async def map_(
     finally:
         feeder.stop()
         if feeder.sent and not (feeder.done and arrived == feeder.count and feeder.error is None):
-            _give_up(call)
+            give_up(call)
         else:
             call.close()
 
@@ -139,7 +139,7 @@ async def _value_or_error(port: Port[Any], outcome: Outcome, *, return_exception
         return error
 
 
-def _give_up(call: Call) -> None:
+def give_up(call: Call) -> None:
     """Nobody waits any more. A connection that is gone cancels by itself."""
     try:
         call.cancel()

@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Ordering(Generic[T]):
-    def __init__(self, *, ordered: bool) -> None:
+    def __init__(self, *, ordered: bool, first: int = 0) -> None:
         self._ordered = ordered
-        self._next = 0
+        self._next = first
         self._early: dict[int, T] = {}
 
     def add(self, index: int, item: T) -> Iterator[tuple[int, T]]:

@@ -45,8 +45,8 @@ class Port(ABC, Generic[C]):
     ) -> Call:
         return self.client.open_call(function_id, kind, durable=durable, parent=parent, trace=trace)
 
-    def attach_call(self, call_id: str, start: int = 0) -> Call:
-        return self.client.attach_call(call_id, start)
+    def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
+        return self.client.attach_call(call_id, start, end)
 
     @abstractmethod
     async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:

@@ -16,6 +16,7 @@ _ERRORS: dict[str, type[exception.Error]] = {
     "version": exception.VersionError,
     "invalid": exception.InvalidError,
     "not_found": exception.NotFoundError,
+    "expired": exception.OutputExpiredError,
     "exists": exception.AlreadyExistsError,
     "exhausted": exception.ResourceExhaustedError,
     "unplaceable": exception.ResourceExhaustedError,

@@ -74,9 +74,9 @@ def loads(data: bytes | memoryview) -> Any:
         raise DeserializationError(f"a value cannot be unpickled here: {line(error)}") from None
 
 
-async def to_payload(port: Port[Any], data: bytes) -> Payload:
-    """Inline, or uploaded as a blob."""
-    if len(data) <= INLINE_LIMIT:
+async def to_payload(port: Port[Any], data: bytes, inline: int = INLINE_LIMIT) -> Payload:
+    """Inline up to so many bytes, or uploaded as a blob."""
+    if len(data) <= inline:
         return Payload(data, size=len(data))
     from squall.wire.hashing import blob_id
 

@@ -9,7 +9,7 @@ from squall.server.model import Call
 from squall.server.names import Refusal, check_call
 from squall.store.base import CallRecord, NotFound
 from squall.wire import codec
-from squall.wire.messages import CallFailed, Outputs, Yields
+from squall.wire.messages import CallFailed, Yields, outputs_of
 from squall.wire.values import OutputItem
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from squall.server.tasks import Strands
     from squall.store.base import Store
     from squall.wire.messages import Attach
+
+
+#: Stored outputs that are read and sent together.
+STEP = 64
 
 
 class Attachments:
@@ -47,6 +51,8 @@ class Attachments:
             return None
         if (record.workspace, record.environment) != (session.workspace, session.environment):
             raise Refusal("not_found", f"no call {call_id}")
+        if record.expired:
+            raise expired(call_id)
         function = await self._catalog.load(record.function)
         if function is None:
             raise Refusal("not_found", f"the app of call {call_id} was stopped")
@@ -63,9 +69,8 @@ class Attachments:
         for row in rows:
             call.seen.add(row.index)
         call.partial = False
-        items = [codec.unpack(row.payload, OutputItem) for row in rows]
-        if items:
-            session.send(Outputs(call.id, items))
+        if rows and call.kind != "map":
+            session.send(*outputs_of(call.id, [codec.unpack(row.payload, OutputItem) for row in rows]))
 
     def attach(self, session: Session, message: Attach) -> None:
         self._strands.run(message.call, lambda: self._attach(session, message))
@@ -80,7 +85,7 @@ class Attachments:
             return self._attach_stored(session, message)
         self._table.attach(session, call)
         if call.durable:
-            return self._send_stored(session, call.id, message.start)
+            return self._send_stored(session, call.id, message.start, message.end)
         self._resend(session, call, message.start)
         return None
 
@@ -96,12 +101,17 @@ class Attachments:
             text = f"no call {message.call} (results of spawned calls are kept for 7 days, others are not)"
             session.send(CallFailed(message.call, "not_found", text))
             return
-        await self._send_stored(session, message.call, message.start)
+        if record.expired:
+            refusal = expired(message.call)
+            session.send(CallFailed(message.call, refusal.code, refusal.message))
+            return
+        await self._send_stored(session, message.call, message.start, message.end)
 
-    async def _send_stored(self, session: Session, call_id: str, start: int) -> None:
-        rows = await self._store.call_outputs(call_id, start)
-        if rows:
-            session.send(Outputs(call_id, [codec.unpack(row.payload, OutputItem) for row in rows]))
+    async def _send_stored(self, session: Session, call_id: str, start: int, end: int | None = None) -> None:
+        """In steps: a spawned map may have more results than should be in memory at once."""
+        while rows := await self._store.call_outputs(call_id, start, end, STEP):
+            session.send(*outputs_of(call_id, [codec.unpack(row.payload, OutputItem) for row in rows]))
+            start = rows[-1].index + 1
 
     def _resend(self, session: Session, call: Call, start: int = 0) -> None:
         """All that a client may not have got: outputs it has not acknowledged, values within the window."""
@@ -114,14 +124,14 @@ class Attachments:
                 session.send(Yields(call.id, entry.index, entry.first_yield, entry.yields))
         done = [entry.output for entry in entries if entry.output is not None]
         if done:
-            session.send(Outputs(call.id, done))
+            session.send(*outputs_of(call.id, done))
 
     def resume(self, session: Session) -> None:
         """The session has a new connection."""
         for call in list(session.calls):
-            if call.durable:
+            if call.durable and call.kind != "map":
                 self._strands.run(call.id, partial(self._send_stored, session, call.id, 0))
-            else:
+            elif not call.durable:
                 self._resend(session, call)
 
 
@@ -139,6 +149,10 @@ def call_of(record: CallRecord, function: Function) -> Call:
         complete=record.complete,
         cancelled=record.cancelled,
     )
+
+
+def expired(call_id: str) -> Refusal:
+    return Refusal("expired", f"the result of call {call_id} was kept for 7 days and is gone: call it again")
 
 
 def reaches(session: Session, call: Call) -> bool:

@@ -11,7 +11,7 @@ from squall.server.model import Call
 from squall.server.names import Refusal, check_blob, check_call
 from squall.store.base import CallRecord, InputRecord, StoreError
 from squall.wire import codec, hops
-from squall.wire.messages import Accepted, CallFailed, Notice, Outputs
+from squall.wire.messages import Accepted, CallFailed, Notice, outputs_of
 from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, OutputItem
 
 if TYPE_CHECKING:
@@ -160,11 +160,14 @@ class Calls:
     def _take(self, session: Session, message: Inputs, call: Call) -> None:
         self._check_room(session, message, call)
         waiting = call.function.waiting
-        attached = self._table.attach(session, call)
+        # Who spawns many inputs is not listening: the results would fill its connection.
+        listens = not (call.durable and call.kind == "map")
+        attached = listens and self._table.attach(session, call)
         if attached or call.ghost:
             self._owe(session, call, [item.index for item in message.items])
         fresh = self._add(session, call, message.items)
         call.complete = call.complete or message.last or call.cancelled
+        self._note_feeder(session, call)
         call.ghost = False
         if call.cancelled or (session.ended and not call.durable):
             self._finish_cancelled(fresh)
@@ -175,6 +178,15 @@ class Calls:
         if fresh and waiting and call.function.waiting == waiting:  # who came later was not told yet
             session.send(Notice(call.function.app.id, waiting))
         self._table.close_if_over(call)
+
+    def _note_feeder(self, session: Session, call: Call) -> None:
+        if call.complete:
+            for feeder in call.feeders:
+                feeder.feeding.discard(call)
+            call.feeders.clear()
+        elif call.durable and not session.ended:
+            session.feeding.add(call)
+            call.feeders.add(session)
 
     def _check_room(self, session: Session, message: Inputs, call: Call) -> None:
         if call.durable:
@@ -207,7 +219,7 @@ class Calls:
         entries = (call.inputs.get(index) for index in indexes)
         done = [entry.output for entry in entries if entry is not None and entry.output is not None]
         if done and not call.durable:
-            session.send(Outputs(call.id, done))
+            session.send(*outputs_of(call.id, done))
 
     def _refuse(self, session: Session, call_id: str, refusal: Refusal) -> None:
         """One refused message fails its whole call, that which runs included."""
@@ -285,6 +297,11 @@ class Calls:
 
     def session_ended(self, session: Session) -> None:
         """Calls that only this client waited for are cancelled, unless durable or of a detached app."""
+        for call in session.feeding:
+            call.feeders.discard(session)
+            if not call.feeders:
+                self._complete(call)
+        session.feeding.clear()
         for call in list(session.calls):
             call.sessions.discard(session)
             if call.sessions or call.durable:
@@ -294,6 +311,19 @@ class Calls:
             else:
                 self.abandon(call)
         session.calls.clear()
+
+    def complete_orphans(self) -> None:
+        """Durable calls whose client did not come back after the server's restart to add the rest."""
+        for call in list(self._table.calls.values()):
+            if call.durable and not call.complete and not call.feeders:
+                self._complete(call)
+
+    def _complete(self, call: Call) -> None:
+        """No more inputs follow: those that came are what the call is."""
+        if not call.complete:
+            call.complete = True
+            self._strands.run(call.id, lambda: self._store.add_inputs(_record(call, complete=True), []))
+            self._table.close_if_over(call)
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for it."""

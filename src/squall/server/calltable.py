@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from squall.server.lineage import Lineage
 from squall.server.model import Input
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class CallTable:
         #: Unfinished durable inputs by workspace.
         self.durable: Counter[str] = Counter()
         self._children: dict[str, set[str]] = {}
+        self.lineage = Lineage()
 
     def open(self, call: Call) -> None:
         self.calls[call.id] = call
@@ -37,6 +39,7 @@ class CallTable:
         call.function.app.calls += 1
         if call.parent:
             self._children.setdefault(call.parent, set()).add(call.id)
+        self.lineage.opened(call)
 
     def close(self, call: Call) -> None:
         """Nothing of it is left to do here."""
@@ -95,6 +98,7 @@ class CallTable:
 
     def ended(self, entry: Input, output: OutputItem) -> set[str]:
         """The input has its outcome; its payload is needed no more. Returns the calls that it made."""
+        self.lineage.ended(entry, output.outcome.status)
         payer = entry.payer
         self._pay_back(entry)
         entry.output, entry.item, entry.held = output, None, False

@@ -122,6 +122,7 @@ class ControlPlane(Acceptor):
         await self._apps.keep_warm(list(self._services.catalog.functions.values()))
         self._clock.call_later(self._settings.adoption, self._pen.release)
         self._clock.call_later(self._settings.grace, self._apps.stop_orphans)
+        self._clock.call_later(self._settings.grace, self._calls.complete_orphans)
         self._start_expiry()
 
     async def stop(self) -> None:
@@ -133,7 +134,8 @@ class ControlPlane(Acceptor):
         self._tasks.spawn(self._expire())
 
     async def _expire(self) -> None:
-        count = await self._store.expire(self._clock.wall() - self._settings.retention)
+        now, settings = self._clock.wall(), self._settings
+        count = await self._store.expire(now - settings.retention, now - settings.remembrance)
         if count:
             log.info("results of %d calls have expired", count)
         self._clock.call_later(EXPIRY_INTERVAL, self._start_expiry)

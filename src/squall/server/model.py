@@ -66,8 +66,9 @@ class Function:
 class Call:
     """A call while it has unfinished inputs, or outputs that its client has not taken.
 
-    `partial`: inputs that were done before this server started are not in `seen` yet. `ghost`: its inputs run
-    on a node, and the client that has them has not come back yet.
+    `feeders` have not sent all inputs of a durable call yet. `partial`: inputs that were done before this
+    server started are not in `seen` yet. `ghost`: its inputs run on a node, and the client that has them has
+    not come back yet.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Call:
     parent: str
     created: float
     sessions: set[Session] = field(default_factory=set)
+    feeders: set[Session] = field(default_factory=set)
     inputs: dict[int, Input] = field(default_factory=dict)
     seen: Indexes = field(default_factory=Indexes)
     total: int = 0

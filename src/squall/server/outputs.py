@@ -12,7 +12,7 @@ from squall.server import outcomes
 from squall.server.model import YIELD_WINDOW
 from squall.store.base import OutputRecord, StoreError
 from squall.wire import codec, hops
-from squall.wire.messages import CallFailed, Outputs, Yields
+from squall.wire.messages import CallFailed, Yields, outputs_of
 from squall.wire.values import OutputItem
 
 if TYPE_CHECKING:
@@ -224,4 +224,4 @@ class OutputRouter:
 def _send(leaving: dict[Call, list[OutputItem]]) -> None:
     for call, items in leaving.items():
         for session in call.sessions:
-            session.send(Outputs(call.id, items))
+            session.send(*outputs_of(call.id, items))

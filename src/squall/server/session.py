@@ -35,6 +35,8 @@ class Session:
     restored: bool = False
     connection: Connection | None = None
     calls: set[Call] = field(default_factory=set)
+    #: Durable calls of which it has not sent all inputs yet.
+    feeding: set[Call] = field(default_factory=set)
     inputs: int = 0
     bytes: int = 0
     ended: bool = False

@@ -27,6 +27,8 @@ class Settings:
     durable_inputs: int = 1_000_000
     #: Results of durable calls are kept so long.
     retention: float = 7 * 86_400.0
+    #: That a durable call was there, once its result has expired.
+    remembrance: float = 37 * 86_400.0
     #: Log bytes kept for one app, and apps whose logs are kept.
     log_bytes: int = 1 << 20
     log_apps: int = 1_000

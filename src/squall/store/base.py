@@ -63,7 +63,7 @@ class FunctionRecord:
 
 @dataclass(frozen=True)
 class CallRecord:
-    """A durable call (spawn). `parent` is the input that made it."""
+    """A durable call (spawn). `parent` is the input that made it; `expired`: nothing else of it is left."""
 
     id: str
     workspace: str
@@ -74,6 +74,7 @@ class CallRecord:
     parent: str = ""
     complete: bool = True
     cancelled: bool = False
+    expired: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,14 @@ class Store(ABC):
         """Raises NotFound."""
 
     @abstractmethod
-    async def call_outputs(self, call_id: str, start: int = 0) -> list[OutputRecord]: ...
+    async def children(self, call_id: str) -> list[CallRecord]:
+        """The durable calls that a call's inputs have made, oldest first."""
+
+    @abstractmethod
+    async def call_outputs(
+        self, call_id: str, start: int = 0, end: int | None = None, limit: int | None = None
+    ) -> list[OutputRecord]:
+        """Of the inputs from `start` up to and without `end`, by index; the first `limit` of them."""
 
     @abstractmethod
     async def call_size(self, call_id: str) -> tuple[int, int]:
@@ -196,9 +204,10 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def expire(self, before: float) -> int:
-        """Forget calls that are done, with all they have, whose newest output is older than this (wall-clock
-        seconds); returns how many. A call that is not done loses nothing: its inputs would run again.
+    async def expire(self, before: float, forget: float) -> int:
+        """Forget what calls have that are done and whose newest output is older than `before` (wall-clock
+        seconds); returns how many. That they were there is remembered, for those made after `forget`.
+        A call that is not done loses nothing: its inputs would run again.
         """
 
 

@@ -148,8 +148,15 @@ class MemoryStore(Store):
     async def call(self, call_id: str) -> CallRecord:
         return _found(self._calls, call_id, f"no call {call_id}")
 
-    async def call_outputs(self, call_id: str, start: int = 0) -> list[OutputRecord]:
-        return [o for index, o in sorted(self._outputs.get(call_id, {}).items()) if index >= start]
+    async def children(self, call_id: str) -> list[CallRecord]:
+        mine = [call for call in self._calls.values() if call.parent.rpartition(":")[0] == call_id]
+        return sorted(mine, key=lambda call: (call.created, call.id))
+
+    async def call_outputs(
+        self, call_id: str, start: int = 0, end: int | None = None, limit: int | None = None
+    ) -> list[OutputRecord]:
+        found = sorted(self._outputs.get(call_id, {}).items())
+        return [o for index, o in found if start <= index and (end is None or index < end)][:limit]
 
     async def call_size(self, call_id: str) -> tuple[int, int]:
         return len(self._inputs.get(call_id, {})), len(self._outputs.get(call_id, {}))
@@ -163,15 +170,18 @@ class MemoryStore(Store):
         done = self._outputs.get(call_id, {})
         return [i for index, i in sorted(self._inputs.get(call_id, {}).items()) if index not in done]
 
-    async def expire(self, before: float) -> int:
+    async def expire(self, before: float, forget: float) -> int:
         old = [call.id for call in self._calls.values() if self._is_over(call, before)]
         for call_id in old:
-            del self._calls[call_id]
+            self._calls[call_id] = replace(self._calls[call_id], expired=True)
             self._inputs.pop(call_id, None)
             self._outputs.pop(call_id, None)
+        self._calls = {i: c for i, c in self._calls.items() if not c.expired or c.created >= forget}
         return len(old)
 
     def _is_over(self, call: CallRecord, before: float) -> bool:
+        if call.expired:
+            return False
         newest = max((o.created for o in self._outputs.get(call.id, {}).values()), default=call.created)
         return call.complete and not self._waiting(call.id) and max(newest, call.created) < before
 

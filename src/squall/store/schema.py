@@ -52,6 +52,11 @@ MIGRATIONS: tuple[str, ...] = (
         FOREIGN KEY (call, number) REFERENCES inputs (call, number) ON DELETE CASCADE
     );
     """,
+    """
+    -- `expired`: what the call had is gone, and who asks for it shall hear that and not "no such call".
+    ALTER TABLE calls ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX calls_parent ON calls (parent) WHERE parent != '';
+    """,
 )
 
 

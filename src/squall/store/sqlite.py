@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _APP = "id, workspace, environment, name, state, created, version"
 _FUNCTION = "id, app, workspace, environment, name, version, spec, recipe"
-_CALL = "id, workspace, environment, function, kind, created, parent, complete, cancelled"
+_CALL = "id, workspace, environment, function, kind, created, parent, complete, cancelled, expired"
 
 #: Calls that one transaction of `expire` forgets: others' writes go in between.
 _EXPIRE_STEP = 200
@@ -181,10 +181,19 @@ class SqliteStore(Store):
             await self._row(f"no call {call_id}", f"SELECT {_CALL} FROM calls WHERE id = ?", call_id)
         )
 
-    async def call_outputs(self, call_id: str, start: int = 0) -> list[OutputRecord]:
-        where = "call = ? AND number >= ?"
-        sql = f"SELECT call, number, payload, created FROM outputs WHERE {where} ORDER BY number"
-        return [OutputRecord(*row) for row in await self._rows(sql, call_id, start)]
+    async def children(self, call_id: str) -> list[CallRecord]:
+        # The ids of its inputs are "<call>:<index>"; ";" comes after ":".
+        where = "parent != '' AND parent >= ? AND parent < ?"
+        sql = f"SELECT {_CALL} FROM calls WHERE {where} ORDER BY created, id"
+        return [_call(row) for row in await self._rows(sql, f"{call_id}:", f"{call_id};")]
+
+    async def call_outputs(
+        self, call_id: str, start: int = 0, end: int | None = None, limit: int | None = None
+    ) -> list[OutputRecord]:
+        where = "call = ? AND number >= ? AND number < coalesce(?, 1 << 62)"
+        order = "ORDER BY number LIMIT coalesce(?, -1)"
+        sql = f"SELECT call, number, payload, created FROM outputs WHERE {where} {order}"
+        return [OutputRecord(*row) for row in await self._rows(sql, call_id, start, end, limit)]
 
     async def call_size(self, call_id: str) -> tuple[int, int]:
         sql = "SELECT count(*), coalesce(sum(done), 0) FROM inputs WHERE call = ?"
@@ -202,10 +211,11 @@ class SqliteStore(Store):
             inputs.append(InputRecord(row[0], number, payload, attempt))
         return list(found.values())
 
-    async def expire(self, before: float) -> int:
+    async def expire(self, before: float, forget: float) -> int:
         total = 0
         while count := cast("int", await self._write(lambda db: _expire(db, before))):
             total += count
+        await self._write(lambda db: db.execute("DELETE FROM calls WHERE expired AND created < ?", (forget,)))
         return total
 
     # ------------------------------------------------------------------------------------------- the paths
@@ -239,7 +249,7 @@ def _put_app(db: sqlite3.Connection, app: AppRecord) -> None:
 def _put_call(db: sqlite3.Connection, c: CallRecord) -> None:
     row = (c.id, c.workspace, c.environment, c.function, c.kind, c.created, c.parent, c.complete, c.cancelled)
     cursor = db.execute(
-        f"INSERT INTO calls ({_CALL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        f"INSERT INTO calls ({_CALL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
         " ON CONFLICT (id) DO UPDATE SET complete = max(complete, excluded.complete)"
         " WHERE workspace = excluded.workspace AND environment = excluded.environment",
         row,
@@ -261,12 +271,15 @@ def _put_outputs(db: sqlite3.Connection, rows: list[tuple[str, int, bytes, float
 
 def _expire(db: sqlite3.Connection, before: float) -> int:
     old = (
-        "SELECT id FROM calls WHERE created < ? AND complete"
+        "SELECT id FROM calls WHERE created < ? AND complete AND NOT expired"
         " AND NOT EXISTS (SELECT 1 FROM inputs WHERE call = id AND NOT done)"
         " AND NOT EXISTS (SELECT 1 FROM outputs WHERE call = id AND outputs.created >= ?) LIMIT ?"
     )
-    return db.execute(f"DELETE FROM calls WHERE id IN ({old})", (before, before, _EXPIRE_STEP)).rowcount
+    ids = db.execute(old, (before, before, _EXPIRE_STEP)).fetchall()
+    db.executemany("DELETE FROM inputs WHERE call = ?", ids)  # their outputs go with them
+    db.executemany("UPDATE calls SET expired = 1 WHERE id = ?", ids)
+    return len(ids)
 
 
 def _call(row: tuple[Any, ...]) -> CallRecord:
-    return CallRecord(*row[:-2], *map(bool, row[-2:]))
+    return CallRecord(*row[:-3], *map(bool, row[-3:]))

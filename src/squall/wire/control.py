@@ -117,18 +117,47 @@ class FunctionInfo:
 
 @dataclass(slots=True)
 class CallInfo:
-    """`call.get` (CallRef) -> CallInfo: how many inputs it has, how many are done."""
+    """`call.get` (CallRef) -> CallInfo: how many inputs it has, how many are done.
+
+    `complete`: no more inputs follow. `ready`: the input that CallRef names is done.
+    """
 
     id: str
     function: str
     kind: str
     inputs: int
     done: int
+    complete: bool = True
+    ready: bool = False
 
 
 @dataclass(slots=True)
 class CallRef:
     call: str
+    index: int = -1
+
+
+@dataclass(slots=True)
+class GraphInput:
+    """One input of a call graph. `parent` is the input that made its call; empty at the root.
+
+    status: as Outcome's, or "pending". `container` is empty where it is not known any more.
+    """
+
+    input: str
+    call: str
+    parent: str
+    function: str
+    module: str
+    status: str
+    container: str = ""
+
+
+@dataclass(slots=True)
+class CallGraph:
+    """`call.graph` (CallRef) -> CallGraph: a call's inputs, those of the calls that they made, and so on."""
+
+    inputs: list[GraphInput]
 
 
 @dataclass(slots=True)
@@ -230,6 +259,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "image.ensure": (ImageEnsure, Empty),
     "function.lookup": (FunctionLookup, FunctionInfo),
     "call.get": (CallRef, CallInfo),
+    "call.graph": (CallRef, CallGraph),
     "container.list": (Empty, ContainerList),
     "logs.follow": (AppRef, Empty),
     "logs.fetch": (LogsFetch, LogsFetched),

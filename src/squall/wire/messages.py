@@ -18,6 +18,9 @@ from squall.wire.values import (
     Recipe,
 )
 
+#: About how many bytes of results one message holds.
+OUTPUTS_BYTES = 1 << 20
+
 # ------------------------------------------------------------------------------------------ both directions
 
 
@@ -53,7 +56,7 @@ class Welcome:
 class Failure:
     """A request or the connection (id 0) was refused.
 
-    code: "auth", "version", "invalid", "not_found", "exists", "exhausted", "unplaceable", "build",
+    code: "auth", "version", "invalid", "not_found", "expired", "exists", "exhausted", "unplaceable", "build",
     "unavailable" or "internal". The message is one line that says what happened and what to do.
     """
 
@@ -135,6 +138,19 @@ class Outputs:
     items: list[OutputItem]
 
 
+def outputs_of(call: str, items: list[OutputItem]) -> list[Outputs]:
+    """Outputs in messages of a bounded size: results are up to INLINE_LIMIT bytes each."""
+    messages: list[Outputs] = []
+    size = OUTPUTS_BYTES
+    for item in items:
+        if size >= OUTPUTS_BYTES:
+            messages.append(Outputs(call, []))
+            size = 0
+        messages[-1].items.append(item)
+        size += len(item.outcome.payload.data)
+    return messages
+
+
 @dataclass(slots=True)
 class Yields:
     """Consecutive values of a generator, the first with number `first`."""
@@ -164,10 +180,14 @@ class Received:
 
 @dataclass(slots=True)
 class Attach:
-    """Send the outputs of a call to this session too, from this index on."""
+    """Send the outputs of a call to this session too, from this index on.
+
+    Of those that a durable call has already, only the ones below `end` are sent (None: all).
+    """
 
     call: str
     start: int = 0
+    end: int | None = None
 
 
 @dataclass(slots=True)

@@ -281,6 +281,7 @@ async def test_old_durable_inputs_run_anew_where_no_node_has_them(world: World) 
     await client.connect()
     assert (await client.ask("call.get", CallRef(call))).done == 2
     client.call(app.functions["f"], b"abc", b"def", call=call, durable=True)
+    client.send(m.Attach(call))
     await settle()
     assert payloads(client.results(call)) == {0: b"cba", 1: b"fed"}
     assert client.of(m.Accepted) == [m.Accepted(call, 2)]
@@ -329,4 +330,10 @@ async def test_results_expire(world: World) -> None:
     late = await world.client()
     late.send(m.Attach(call))
     await settle()
-    assert [f.code for f in late.of(m.CallFailed)] == ["not_found"]
+    assert [f.code for f in late.of(m.CallFailed)] == ["expired"]
+    for method in ("call.get", "call.graph"):
+        refused = await late.ask(method, CallRef(call))
+        assert (refused.code, "kept for 7 days" in refused.message) == ("expired", True)
+    late.call(app.functions["f"], b"abc", durable=True, call=call)
+    await settle()
+    assert late.of(m.CallFailed)[-1].code == "expired"
