@@ -40,7 +40,9 @@ ANSWERS: dict[str, Any] = {
         2,
         1,
     ),
-    "app.list": control.AppList([control.AppInfo("ap-1", "hello", "deployed", 1e9, 4, 2)]),
+    "app.list": control.AppList(
+        [control.AppInfo("ap-1", "hello", "deployed", 1e9, 4, 2, tags={"team": "a"})]
+    ),
     "app.stop": control.Empty(),
     "container.list": control.ContainerList(
         [control.ContainerInfo("ct-1", "f", "f", "no-1", "ready", 1e9, 1, 2.5, 64 << 20)]

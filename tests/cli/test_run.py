@@ -401,7 +401,35 @@ def test_deploy(server: FakeServer, write: Callable[[str], str]) -> None:
         "Deployed cli-example, version 2:"
     )
     assert "has no app nothing" in squall_("deploy", "cli_example.py::nothing").stderr
-    assert "recreate" in squall_("deploy", "--strategy", "recreate", "cli_example.py").stderr
+    assert squall_("deploy", "--strategy", "recreate", "--tag", "v3", "cli_example.py").exit_code == 0
+    assert (server.published[-1].strategy, server.published[-1].tag) == ("recreate", "v3")
+
+
+def test_of_several_apps_the_one_that_is_named(server: FakeServer, write: Callable[[str], str]) -> None:
+    file = write(
+        """
+        other = squall.App("second")
+
+        def declare(app, name):
+            @app.function(name="f", serialized=True)
+            def f():
+                return name
+
+            @app.local_entrypoint(name="main")
+            async def main():
+                print("async", await f.remote.aio())
+
+        declare(app, "one")
+        declare(other, "two")
+        """
+    )
+    assert squall_("run", file + "::other.f").stdout == "'two'\n"
+    assert squall_("run", file + "::app.f").stdout == "'one'\n"
+    assert squall_("run", file + "::cli-example.f").stdout == "'one'\n"
+    assert [app.name for app in server.apps.values()] == ["second", "cli-example", "cli-example"]
+    assert squall_("run", file + "::second.nothing").stderr.endswith(
+        "has no function nothing; it has main, f.\n"
+    )
 
 
 def test_deploy_chooses_among_apps(server: FakeServer, write: Callable[..., str]) -> None:

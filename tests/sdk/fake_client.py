@@ -11,7 +11,7 @@ import pickle
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from squall import exception
@@ -35,12 +35,23 @@ class FakeApp:
     detach: bool = False
     version: int = 0
     stopped: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
+    tag: str = ""
     specs: dict[str, FunctionSpec] = field(default_factory=dict)
 
     def info(self) -> control.AppInfo:
         ids = {name: f"fu-{self.id}-{name}" for name in self.specs}
         state = "stopped" if self.stopped else "deployed" if self.deployed else "ephemeral"
-        return control.AppInfo(self.id, self.name, state, version=self.version, functions=ids)
+        return control.AppInfo(
+            self.id,
+            self.name,
+            state,
+            1_700_000_000.0,
+            self.version,
+            functions=ids,
+            tags=self.tags,
+            tag=self.tag,
+        )
 
 
 @dataclass
@@ -75,6 +86,10 @@ class FakeServer:
         self.requests: list[str] = []
         self.refusals: dict[str, ServiceRefusal] = {}
         self.container_app = ""
+        self.published: list[control.AppPublish] = []
+        self.stats: dict[str, control.Stats] = {}
+        self.log_pages: list[control.LogsPage] = []
+        self.log_queries: list[control.LogsRead] = []
         self.graph: list[control.GraphInput] = []
         self.attached: list[tuple[int, int | None]] = []
         self.paused = False
@@ -97,7 +112,9 @@ class FakeServer:
             return result
 
     def _app_create(self, body: control.AppCreate) -> control.AppInfo:
-        return self._new_app(body.name, detach=body.detach).info()
+        app = self._new_app(body.name, detach=body.detach)
+        app.tags = body.tags
+        return app.info()
 
     def _app_publish(self, body: control.AppPublish) -> control.AppPublished:
         app = self._named(body.app) if body.deploy else self.apps[body.app]
@@ -109,6 +126,8 @@ class FakeServer:
         for spec in body.functions:
             assert spec.image in body.recipes
             assert all(m.manifest in self.manifests for m in spec.mounts)
+        self.published.append(body)
+        app.tags, app.tag = body.tags or app.tags, body.tag
         app.specs = {spec.name: spec for spec in body.functions}
         app.version += 1
         return control.AppPublished(app.id, app.info().functions, app.version)
@@ -164,6 +183,29 @@ class FakeServer:
 
     def _call_graph(self, body: control.CallRef) -> control.CallGraph:
         return control.CallGraph(self.graph)
+
+    def _app_tags(self, body: control.AppTags) -> control.AppTags:
+        app = self.apps[body.app]
+        app.tags = app.tags if body.tags is None else body.tags
+        return control.AppTags(app.id, app.tags)
+
+    def _app_stats(self, body: control.StatsQuery) -> control.Stats:
+        return self.stats[body.id]
+
+    def _function_stats(self, body: control.StatsQuery) -> control.Stats:
+        return self.stats[body.id]
+
+    def _function_get(self, body: control.FunctionGet) -> control.FunctionInfo:
+        for app in self.apps.values():
+            for name, each in app.info().functions.items():
+                if each == body.id:
+                    generator = app.specs[name].is_generator
+                    return control.FunctionInfo(each, app.id, name, generator, app.version)
+        raise ServiceRefusal("not_found", "no such function")
+
+    def _logs_read(self, body: control.LogsRead) -> control.LogsPage:
+        self.log_queries.append(replace(body))
+        return self.log_pages.pop(0)
 
     def _logs_follow(self, body: control.AppRef) -> control.Empty:
         assert body.app in self.apps

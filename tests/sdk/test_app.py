@@ -260,8 +260,8 @@ def test_deploy(load: Load, server: FakeServer) -> None:
         squall.App().deploy()
     with pytest.raises(InvalidError, match="give rolling or recreate"):
         module.app.deploy(strategy="slowly")
-    with pytest.raises(UnimplementedError):
-        module.app.deploy(strategy="recreate")
+    module.app.deploy(strategy="recreate", tag="v3")
+    assert [(p.strategy, p.tag) for p in server.published[-1:]] == [("recreate", "v3")]
 
 
 def test_lookup_and_stop(load: Load, server: FakeServer) -> None:

@@ -185,7 +185,7 @@ def test_apps_are_checked(options: dict[str, Any], message: str) -> None:
         squall.App(**options)
 
 
-@pytest.mark.parametrize("options", [{"tags": {"a": "b"}}, {"secrets": [1]}, {"volumes": {"/a": 1}}])
+@pytest.mark.parametrize("options", [{"secrets": [1]}, {"volumes": {"/a": 1}}])
 def test_apps_have_nothing_that_is_ignored(options: dict[str, Any]) -> None:
     with pytest.raises(UnimplementedError):
         squall.App(**options)

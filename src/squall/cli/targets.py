@@ -82,8 +82,8 @@ def _is_file(module: ModuleType, path: str) -> bool:
 
 def runnable(module: ModuleType, reference: Reference) -> Runnable:
     """The entrypoint or function that is meant. Raises click.UsageError, with those that there are."""
-    entrypoints, functions = _named(module)
-    name = _without_app(module, reference.name)
+    of_app, name = _split(module, reference.name)
+    entrypoints, functions = _named([of_app] if of_app is not None else _apps(module))
     if name:
         found = entrypoints.get(name) or functions.get(name)
         if found is None:
@@ -123,13 +123,18 @@ def app(module: ModuleType, reference: Reference) -> App:
     raise click.UsageError(f"{reference.module} has several apps: say which, of {', '.join(variables)}.")
 
 
-def _named(
-    module: ModuleType,
-) -> tuple[dict[str, LocalEntrypoint[..., Any]], dict[str, Function[..., Any]]]:
-    """Entrypoints and functions of all apps that the module knows, its own variables first."""
+def _apps(module: ModuleType) -> list[App]:
+    """All that the module knows, its own variables first."""
     values = list(vars(module).values())
     apps = [v for v in values if isinstance(v, App)]
     apps += [v.app for v in values if isinstance(v, (Function, LocalEntrypoint)) and v.app is not None]
+    return apps
+
+
+def _named(
+    apps: list[App],
+) -> tuple[dict[str, LocalEntrypoint[..., Any]], dict[str, Function[..., Any]]]:
+    """Their entrypoints and functions; of equal names those of the first app."""
     entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
     functions: dict[str, Function[..., Any]] = {}
     for each in dict.fromkeys(apps):
@@ -138,7 +143,11 @@ def _named(
     return entrypoints, functions
 
 
-def _without_app(module: ModuleType, name: str) -> str:
-    """`app.main` is the `main` of the app in the variable `app`."""
+def _split(module: ModuleType, name: str) -> tuple[App | None, str]:
+    """`app.main` is the `main` of the app in the variable `app`, or of that name."""
     first, _, rest = name.partition(".")
-    return rest if rest and isinstance(getattr(module, first, None), App) else name
+    if rest:
+        for variable, value in vars(module).items():
+            if isinstance(value, App) and first in {variable, value.name}:
+                return value, rest
+    return None, name

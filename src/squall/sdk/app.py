@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from squall.client.api import AsyncClient, Client
+    from squall.sdk.facts import AppInfo as Facts
+    from squall.sdk.facts import Moment, Stats
     from squall.sdk.image import Image
+    from squall.sdk.logs import Logs
     from squall.sdk.options import FunctionOptions
     from squall.sdk.ports import Port
-    from squall.wire.control import AppInfo
+    from squall.wire.control import AppInfo, LogsRead
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,11 +43,7 @@ _CLASSES = "classes come with a later version: use @app.function()"
 _LATER = {
     "cls": _CLASSES,
     "server": "web functions come with a later version",
-    "include": "declare the functions with one app",
-    **dict.fromkeys(("set_tags", "get_tags"), "tags come with a later version"),
     "get_dashboard_url": "there is no dashboard yet: use `squall app list`",
-    **dict.fromkeys(("info", "stats"), "use `squall app list`"),
-    "logs": "use `squall app logs`",
     "sandboxes": "sandboxes come with a later version",
 }
 
@@ -65,13 +64,15 @@ class App:
         volumes: Mapping[str | PurePosixPath, object] | None = None,
         include_source: bool = True,
     ) -> None:
-        unavailable.refuse("App", {"tags": tags, "secrets": secrets, "volumes": volumes})
+        unavailable.refuse("App", {"secrets": secrets, "volumes": volumes})
         self._name = None if name is None else checks.app_name(name)
         self._image = checked_image(image)
         self._include_source = checks.flag("include_source", include_source)
+        self._tags = checks.tags(tags)
         self._functions: dict[str, Function[..., Any]] = {}
         self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
-        self.running: Running | None = None
+        self._includers: list[App] = []
+        self._running: Running | None = None
         #: Of the deployment, once deployed.
         self.version = 0
 
@@ -129,7 +130,43 @@ class App:
             raise InvalidError(f"the app has two functions {function.name}: give one another name=")
         self._functions[function.name] = function
 
+    def include(self, /, other_app: App, inherit_tags: bool = True) -> App:
+        """Take in what another app has: its functions run with this app, and are called as before.
+
+        With `inherit_tags`, its tags count too where this app has no such tag of its own.
+        """
+        if other_app is self:
+            raise InvalidError("an app cannot include itself")
+        for function in other_app._functions.values():
+            self._register(function)
+        for name, entrypoint in other_app._entrypoints.items():
+            self._entrypoints.setdefault(name, entrypoint)
+        if checks.flag("inherit_tags", inherit_tags):
+            self._tags = {**other_app._tags, **self._tags}
+        other_app._includers.append(self)
+        return self
+
     # ------------------------------------------------------------------------------------------------ state
+
+    @property
+    def running(self) -> Running | None:
+        """Where it is on the server: by itself, or within an app that includes it."""
+        within = (app.running for app in self._includers)
+        return self._running or next((running for running in within if running), None)
+
+    @running.setter
+    def running(self, running: Running | None) -> None:
+        self._running = running
+
+    @property
+    def image(self) -> Image | None:
+        """Of functions that do not name one."""
+        return self._image
+
+    @property
+    def include_source(self) -> bool:
+        """Whether the source of functions is sent that do not say so."""
+        return self._include_source
 
     @property
     def name(self) -> str | None:
@@ -191,13 +228,13 @@ class App:
         client: Client | AsyncClient | None = None,
         strategy: str = "rolling",
     ) -> App:
-        """Keep the app on the server, as a new version under its name. Calls that run end on the old one."""
+        """Keep the app on the server, as a new version under its name. `tag` is a label of the version.
+
+        strategy: with "rolling", calls that run end on the old version; with "recreate", the old version's
+        containers end at once, and calls begin anew on the new one.
+        """
         if strategy not in {"rolling", "recreate"}:
             raise InvalidError(f"strategy={strategy!r} is not possible: give rolling or recreate")
-        if strategy == "recreate":
-            raise unavailable.missing(
-                "App.deploy: ", 'strategy="recreate"', "deploy with rolling, or stop the app first"
-            )
         label = name or self._name
         if label is None:
             raise InvalidError('an app needs a name to be deployed: App("..."), or name=')
@@ -205,7 +242,9 @@ class App:
         publisher = self._publisher()
         port = await mode.port(access)
         output.attach(port)
-        published = await publisher.publish(port, checks.app_name(label), deploy=True, tag=tag)
+        published = await publisher.publish(
+            port, checks.app_name(label), deploy=True, tag=tag, tags=self._tags, strategy=strategy
+        )
         self.running = Running(published.app, access, published.functions)
         self.version = published.version
         return self
@@ -213,9 +252,9 @@ class App:
     @dual
     async def stop(self, mode: Mode) -> None:
         """End the app's containers and cancel what waits. A deployed app is gone by that."""
-        if self.running is None:
+        if self._running is None:
             raise exception.ExecutionError("the app does not run: there is nothing to stop")
-        running, self.running = self.running, None
+        running, self._running = self._running, None
         port = await mode.port(running.access)
         await _stop(port, running.app_id)
 
@@ -240,25 +279,89 @@ class App:
         app.running = Running(info.id, access, info.functions)
         return app
 
+    @dual
+    async def set_tags(self, mode: Mode, tags: Mapping[str, str]) -> None:
+        """Replace the app's tags, also on the server if it runs there: names of up to 63 letters, digits and
+        `._/-`, texts of up to 255 characters, 50 of them at most.
+        """
+        from squall.wire.control import AppTags
+
+        self._tags = checks.tags(tags)
+        if self.running is not None:
+            port = await mode.port(self.running.access)
+            await port.request("app.tags", AppTags(self.running.app_id, self._tags))
+
+    @dual
+    async def get_tags(self, mode: Mode) -> dict[str, str]:
+        """The app's tags, as the server has them if it runs there."""
+        from squall.wire.control import AppTags
+
+        if self.running is None:
+            return dict(self._tags)
+        port = await mode.port(self.running.access)
+        return dict((await port.request("app.tags", AppTags(self.running.app_id))).tags or {})
+
+    @dual
+    async def info(self, mode: Mode) -> Facts:
+        """What the server knows of the app. Raises ExecutionError while it does not run."""
+        from squall.sdk import facts
+        from squall.wire.control import AppRef
+
+        running = self._needs_running()
+        port = await mode.port(running.access)
+        return facts.app_info(await port.request("app.get", AppRef(running.app_id)))
+
+    @dual
+    async def stats(self, mode: Mode, since: Moment | None = None, until: Moment | None = None) -> Stats:
+        """How many inputs of all functions ended, how, and how long they ran."""
+        from squall.sdk import facts
+        from squall.wire.control import StatsQuery
+
+        running = self._needs_running()
+        port = await mode.port(running.access)
+        query = StatsQuery(running.app_id, facts.seconds("since", since), facts.seconds("until", until))
+        return facts.stats(await port.request("app.stats", query))
+
+    @property
+    def logs(self) -> Logs:
+        """What the app's containers write: `.fetch()`, `.tail()`, `.stream()`."""
+        from squall.sdk.logs import Logs
+
+        return Logs(self._logs_of)
+
+    async def _logs_of(self, mode: Mode) -> tuple[Port[Any], LogsRead]:
+        from squall.wire.control import LogsRead
+
+        running = self._needs_running()
+        return await mode.port(running.access), LogsRead(running.app_id)
+
+    def _needs_running(self) -> Running:
+        if self.running is None:
+            name = self._name or "without a name"
+            raise exception.ExecutionError(
+                f"the app {name} is not on the server: run or deploy it, or use App.lookup()"
+            )
+        return self.running
+
     def _publisher(self) -> Any:
         from squall.sdk.publishing import Publisher
 
-        return Publisher(self._image, list(self._functions.values()), include_source=self._include_source)
+        return Publisher(list(self._functions.values()), image=self._image)
 
     async def start(self, mode: Mode, label: str, access: Access, *, detach: bool) -> None:
         """Bring the app to the server. Raises what is wrong with it before anything is sent."""
         from squall.wire.control import AppCreate, AppRef
 
-        if self.running is not None:
+        if self._running is not None:
             raise InvalidError(f"the app {label} runs already")
         publisher = self._publisher()
         port = await mode.port(access)
         watched = output.attach(port)
-        info: AppInfo = await port.request("app.create", AppCreate(label, detach))
+        info: AppInfo = await port.request("app.create", AppCreate(label, detach, self._tags))
         try:
             if watched:
                 await port.request("logs.follow", AppRef(info.id))
-            published = await publisher.publish(port, info.id, deploy=False, tag="")
+            published = await publisher.publish(port, info.id)
         except BaseException:
             await _stop_quietly(port, info.id)
             raise
@@ -266,7 +369,7 @@ class App:
 
     async def end(self, mode: Mode, *, detach: bool, failed: bool) -> None:
         """After the block of `run`: `failed` if something else went wrong that must not be hidden."""
-        running, self.running = self.running, None
+        running, self._running = self._running, None
         if detach or running is None:
             return
         port = await mode.port(running.access)

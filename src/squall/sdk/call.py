@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import builtins
 import time
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from squall import exception
 from squall.exception import InvalidError
-from squall.sdk import checks, unavailable
+from squall.sdk import checks
 from squall.sdk.dual import dual, dual_function, dual_stream
 from squall.sdk.modes import Access, Mode
 
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
     from squall.call_graph import InputInfo
     from squall.client.api import AsyncClient, Call, Client
-    from squall.wire.control import CallInfo
+    from squall.sdk.logs import Logs
+    from squall.wire.control import CallInfo, LogsRead
     from squall.wire.values import Outcome
 
 T = TypeVar("T")
-
-_LATER = {"logs": "use `squall app logs`"}
 
 #: Results that `iter` asks for together; they may be large, and are in memory at once.
 WINDOW = 32
@@ -119,6 +118,24 @@ class FunctionCall(Generic[T]):
         port = await mode.port(self._access)
         return tree((await port.request("call.graph", CallRef(self.object_id))).inputs)
 
+    @property
+    def logs(self) -> Logs:
+        """What containers wrote while they worked at the call: `.fetch()`, `.tail()`, `.stream()`.
+
+        A container that worked at other inputs at the same time has their lines among them.
+        """
+        from squall.sdk.logs import Logs
+
+        return Logs(self._logs_of)
+
+    async def _logs_of(self, mode: Mode) -> tuple[Any, LogsRead]:
+        from squall.wire.control import FunctionGet, LogsRead
+
+        port = await mode.port(self._access)
+        function = (await self._info(port)).function
+        told = await port.request("function.get", FunctionGet(function))
+        return port, LogsRead(told.app, call=self.object_id)
+
     @dual
     async def cancel(self, mode: Mode, terminate_containers: bool = False) -> None:
         """Stop the call; with `terminate_containers`, also end the containers that work at it."""
@@ -170,11 +187,6 @@ class FunctionCall(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_restored, (self.object_id,))
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in _LATER:
-            raise unavailable.missing("FunctionCall.", name, _LATER[name])
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"<FunctionCall {self.object_id}>"

@@ -76,6 +76,15 @@ def variables(name: str, value: Any) -> dict[str, str]:
     return {key: text for key, text in value.items() if text is not None}
 
 
+def tags(value: Any) -> dict[str, str]:
+    """An app's tags. Raises InvalidError; the server knows what they may be called."""
+    if value is None:
+        return {}
+    if not hasattr(value, "items") or not all(isinstance(t, str) for item in value.items() for t in item):
+        raise InvalidError(f"tags={short(value)} is not possible: give a dictionary of texts")
+    return dict(value)
+
+
 def app_name(value: object) -> str:
     if isinstance(value, str) and _APP_NAME.fullmatch(value):
         return value

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
     from squall.client.api import AsyncClient, Client
     from squall.sdk.declaration import Declaration
+    from squall.sdk.facts import FunctionInfo, FunctionStats, Moment, Stats
     from squall.sdk.handles import Resolved
+    from squall.sdk.logs import Logs
+    from squall.sdk.ports import Port
     from squall.sdk.source.home import Home
+    from squall.wire.control import LogsRead
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,9 +36,8 @@ _LATER = {
         ("with_options", "with_concurrency", "with_batching"), "declare another function instead"
     ),
     **dict.fromkeys(("autoscaler", "update_autoscaler"), "declare the function with other numbers"),
-    **dict.fromkeys(("stats", "get_current_stats", "metrics", "info"), "use `squall container list`"),
+    "metrics": "use .stats() and .get_current_stats()",
     "get_web_url": "web functions come with a later version",
-    "logs": "use `squall app logs`",
 }
 
 
@@ -238,6 +241,62 @@ class Function(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._raw()(*args, **kwargs)
+
+    # ----------------------------------------------------------------------------------------------- facts
+
+    @dual
+    async def info(self, mode: Mode) -> FunctionInfo:
+        """What the server knows of the function."""
+        from squall.sdk import facts
+        from squall.wire.control import FunctionGet
+
+        found = await self._handle.resolve(mode)
+        told = await found.port.request("function.get", FunctionGet(found.function_id))
+        return facts.FunctionInfo(told.id, told.app, told.name, told.version, told.is_generator)
+
+    @dual
+    async def stats(
+        self,
+        mode: Mode,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        container: str | None = None,
+        all_variants: bool = False,
+    ) -> Stats:
+        """How many of its inputs ended, how, and how long they ran."""
+        from squall.sdk import facts
+
+        unavailable.refuse("Function.stats", {"container": container, "all_variants": all_variants})
+        query = (facts.seconds("since", since), facts.seconds("until", until))
+        return facts.stats(await self._stats(mode, *query))
+
+    @dual
+    async def get_current_stats(self, mode: Mode) -> FunctionStats:
+        """How many inputs wait for a container, and how many containers there are."""
+        from squall.sdk import facts
+
+        told = await self._stats(mode)
+        return facts.FunctionStats(told.backlog, told.runners)
+
+    async def _stats(self, mode: Mode, since: float = 0.0, until: float = 0.0) -> Any:
+        from squall.wire.control import StatsQuery
+
+        found = await self._handle.resolve(mode)
+        return await found.port.request("function.stats", StatsQuery(found.function_id, since, until))
+
+    @property
+    def logs(self) -> Logs:
+        """What its containers write: `.fetch()`, `.tail()`, `.stream()`."""
+        from squall.sdk.logs import Logs
+
+        return Logs(self._logs_of)
+
+    async def _logs_of(self, mode: Mode) -> tuple[Port[Any], LogsRead]:
+        from squall.wire.control import FunctionGet, LogsRead
+
+        found = await self._handle.resolve(mode)
+        told = await found.port.request("function.get", FunctionGet(found.function_id))
+        return found.port, LogsRead(told.app, function=told.name)
 
     # ------------------------------------------------------------------------------------------- identity
 

@@ -12,7 +12,7 @@ from squall.wire.hashing import recipe_id
 from squall.wire.values import FunctionSpec, MountRef, Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from squall.sdk.function import Function
     from squall.sdk.ports import Port
@@ -24,12 +24,9 @@ if TYPE_CHECKING:
 class Publisher:
     """Reads all that is local before it sends anything, so that what is wrong here is told at once."""
 
-    def __init__(
-        self, image: Image | None, functions: Sequence[Function[..., Any]], *, include_source: bool
-    ) -> None:
-        self._include_source = include_source
+    def __init__(self, functions: Sequence[Function[..., Any]], *, image: Image | None) -> None:
         default = image or Image.debian_slim()
-        self._images = {f.name: f.declaration.image or default for f in functions}
+        self._images = {f.name: f.declaration.image or f.app.image or default for f in functions}
         self._resolved: dict[int, Resolved] = {id(i): i.resolve() for i in self._images.values()}
         self._functions = functions
         self._serialized = {
@@ -40,12 +37,22 @@ class Publisher:
         self._sources = self._collect_sources()
         self._sent: dict[str, str] = {}
 
-    async def publish(self, port: Port[Any], app: str, *, deploy: bool, tag: str) -> AppPublished:
+    async def publish(
+        self,
+        port: Port[Any],
+        app: str,
+        *,
+        deploy: bool = False,
+        tag: str = "",
+        tags: Mapping[str, str] | None = None,
+        strategy: str = "rolling",
+    ) -> AppPublished:
         """Raises ImageBuildError with the failing step's last lines, and what the server refuses."""
         recipes = await self._ensure_images(port)
         specs = [await self._spec(port, function) for function in self._functions]
         published: AppPublished = await port.request(
-            "app.publish", AppPublish(app, specs, recipes, deploy=deploy, tag=tag)
+            "app.publish",
+            AppPublish(app, specs, recipes, deploy, tag, dict(tags or {}), strategy),
         )
         return published
 
@@ -67,7 +74,8 @@ class Publisher:
 
     def _includes_source(self, function: Function[..., Any]) -> bool:
         own = function.declaration.include_source
-        return self._include_source if own is None else own
+        included: bool = function.app.include_source if own is None else own
+        return included
 
     async def _ensure_images(self, port: Port[Any]) -> dict[str, Recipe]:
         recipes: dict[str, Recipe] = {}

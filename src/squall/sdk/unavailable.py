@@ -22,7 +22,8 @@ PARAMETERS: Mapping[str, str] = {
     "i6pn": "there is no private IPv6 network between containers",
     "experimental_options": "this version has no experimental options",
     "_experimental_restrict_output": "it comes with a later version",
-    "tags": "tags come with a later version",
+    "container": "statistics are of the whole function",
+    "all_variants": "statistics are of the function as declared",
 }
 
 #: Top-level names.

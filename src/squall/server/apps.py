@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from squall.server.config import check_spec, recipe_manifests
-from squall.server.names import Refusal, check_app, check_blob, new_id
+from squall.server.names import Refusal, check_app, check_blob, check_tags, new_id
 from squall.store.base import AppRecord, FunctionRecord
 from squall.wire import codec
 from squall.wire.hashing import recipe_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from squall.server.catalog import Catalog
     from squall.server.clock import Clock
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LIVE = ("ephemeral", "detached", "deployed")
 #: Functions of one app.
 MAX_FUNCTIONS = 1_000
+#: Characters of a version's label.
+MAX_TAG = 255
+STRATEGIES = ("rolling", "recreate")
 
 
 def owner_tag(stem: str) -> str:
@@ -47,14 +50,18 @@ class Apps:
         self._clock = clock
         self._tasks = tasks
         self._changing = asyncio.Lock()
+        #: Moves the calls of a function to its newest version, and ends its containers.
+        self.replace_function: Callable[[Function], None] = lambda _function: None
 
     # -------------------------------------------------------------------------------------------- creation
 
-    async def create(self, session: Session, name: str, *, detach: bool) -> App:
+    async def create(
+        self, session: Session, name: str, *, detach: bool, tags: dict[str, str] | None = None
+    ) -> App:
         """An ephemeral app that ends with its session; a detached one ends with its last call instead."""
         app_id = f"ap-{owner_tag(session.stem)}{secrets.token_hex(8)}"
         state = "detached" if detach else "ephemeral"
-        record = self._record(session, app_id, check_app(name), state)
+        record = replace(self._record(session, app_id, check_app(name), state), tags=check_tags(tags or {}))
         await self._store.put_app(record)
         app = await self._catalog.add_app(record, session.stem)
         if session.ended:
@@ -90,7 +97,8 @@ class Apps:
         async with self._changing:
             app = await self._target(session, body)
             version = app.record.version + 1
-            record = replace(app.record, version=version)
+            tags = check_tags(body.tags) or app.record.tags
+            record = replace(app.record, version=version, tags=tags, tag=body.tag[:MAX_TAG])
             rows = [self._row(record, spec, body) for spec in body.functions]
             await self._store.publish(record, rows)
             if app.stopped:
@@ -100,6 +108,8 @@ class Apps:
             functions = self._catalog.add_functions(app, rows)
             app.functions = {f.name: f for f in functions}
         for function in old:
+            if body.strategy == "recreate":
+                await self._recreate(function)
             self._catalog.retire(function)
         await self.keep_warm(functions)
         return app
@@ -128,6 +138,8 @@ class Apps:
         )
 
     async def _check(self, session: Session, body: AppPublish) -> None:
+        if body.strategy not in STRATEGIES:
+            raise Refusal("invalid", f"no strategy {body.strategy[:40]!r}: give rolling or recreate")
         if len(body.functions) > MAX_FUNCTIONS:
             raise Refusal(
                 "invalid", f"an app of {len(body.functions)} functions: {MAX_FUNCTIONS} at most, split it"
@@ -155,6 +167,18 @@ class Apps:
             raise Refusal(
                 "not_found", f"function {spec.name}: its serialized code is not here: upload it first"
             )
+
+    async def _recreate(self, function: Function) -> None:
+        if function.registered:
+            new = function.app.functions.get(function.name)
+            if new is not None:
+                await self._catalog.prepare(new)
+            self.replace_function(function)
+
+    async def set_tags(self, app: App, tags: dict[str, str]) -> None:
+        async with self._changing:
+            app.record = replace(app.record, tags=check_tags(tags))
+            await self._store.put_app(app.record)
 
     async def keep_warm(self, functions: Iterable[Function]) -> None:
         """Functions with `min_containers` start without waiting for a call."""

@@ -9,9 +9,11 @@ from squall.server.lineage import Lineage
 from squall.server.model import Input
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from squall.server.apps import Apps
     from squall.server.catalog import Catalog
-    from squall.server.model import Call
+    from squall.server.model import Call, Function
     from squall.server.session import Session
     from squall.wire.values import InputItem, OutputItem
 
@@ -22,9 +24,10 @@ INPUT_BYTES = 500
 class CallTable:
     """Calls with unfinished inputs or outputs not taken. Durable outputs live in the store, not here."""
 
-    def __init__(self, catalog: Catalog, apps: Apps) -> None:
+    def __init__(self, catalog: Catalog, apps: Apps, now: Callable[[], float]) -> None:
         self._catalog = catalog
         self._apps = apps
+        self._now = now
         self.calls: dict[str, Call] = {}
         #: Inputs that have no outcome yet, or one that nobody has taken.
         self.inputs: dict[str, Input] = {}
@@ -40,6 +43,12 @@ class CallTable:
         if call.parent:
             self._children.setdefault(call.parent, set()).add(call.id)
         self.lineage.opened(call)
+
+    def move(self, call: Call, function: Function) -> None:
+        """The call is one of this version of its function now."""
+        call.function.calls.discard(call.id)
+        call.function = function
+        function.calls.add(call.id)
 
     def close(self, call: Call) -> None:
         """Nothing of it is left to do here."""
@@ -98,7 +107,7 @@ class CallTable:
 
     def ended(self, entry: Input, output: OutputItem) -> set[str]:
         """The input has its outcome; its payload is needed no more. Returns the calls that it made."""
-        self.lineage.ended(entry, output.outcome.status)
+        self.lineage.ended(entry, output.outcome.status, self._now())
         payer = entry.payer
         self._pay_back(entry)
         entry.output, entry.item, entry.held = output, None, False

@@ -29,6 +29,7 @@ from squall.server.recovery import HoldingPen, Recovery
 from squall.server.services import Services
 from squall.server.sessions import Sessions
 from squall.server.settings import Settings
+from squall.server.succession import Succession
 from squall.server.tasks import Strands, Tasks
 from squall.wire.messages import Welcome
 
@@ -69,8 +70,10 @@ class ControlPlane(Acceptor):
         catalog = Catalog(store, dispatcher)
         self._pen = HoldingPen(dispatcher)
         self._apps = Apps(store, blobs, catalog, clock, tasks)
-        table = CallTable(catalog, self._apps)
+        table = CallTable(catalog, self._apps, clock.wall)
         router = OutputRouter(table, store, dispatcher, clock, tasks)
+        succession = Succession(table, dispatcher, router)
+        self._apps.replace_function = succession.replace
         self._attachments = Attachments(table, catalog, store, strands)
         self._calls = Calls(
             table,

@@ -124,7 +124,8 @@ class GraphReader:
             status = entry.output.outcome.status if entry.output is not None else PENDING
             known[entry.index] = (status, entry.container)
         kin = self._table.lineage.call(call)
-        known.update(kin.ends if kin is not None else {})
+        if kin is not None:
+            known.update({index: (end.status, end.container) for index, end in kin.ends.items()})
         return known
 
     def _sees(self, workspace: str, environment: str) -> bool:

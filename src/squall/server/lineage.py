@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from squall.server.calltable import CallTable
     from squall.server.model import Call, Input
+    from squall.server.session import Session
+    from squall.wire.values import LogItem
 
 #: Calls that are remembered; the oldest are forgotten first.
 MAX_CALLS = 20_000
 #: Ended inputs of one call that are remembered.
 MAX_INPUTS = 1_000
+#: What the clocks of a node and of the server may differ by, in seconds, and output be late.
+CLOCK_SKEW = 0.25
 
 
 class End(NamedTuple):
-    """How an input ended (a status of Outcome) and in which container."""
+    """How an input ended (a status of Outcome), in which container, and when it ran (wall-clock seconds)."""
 
     status: str
     container: str
+    began: float
+    ended: float
+
+
+class Span(NamedTuple):
+    """A container worked at an input from `began` to `ended` (0: it still does), wall-clock seconds."""
+
+    container: str
+    began: float
+    ended: float
+
+    def covers(self, item: LogItem) -> bool:
+        until = self.ended + CLOCK_SKEW if self.ended else math.inf
+        return item.container == self.container and self.began - CLOCK_SKEW <= item.time < until
 
 
 @dataclass(slots=True)
@@ -55,10 +75,10 @@ class Lineage:
         if len(self._calls) > self._limit:
             self._forget_oldest()
 
-    def ended(self, entry: Input, status: str) -> None:
+    def ended(self, entry: Input, status: str, now: float) -> None:
         kin = self._calls.get(entry.call.id)
         if kin is not None and len(kin.ends) < MAX_INPUTS:
-            kin.ends[entry.index] = End(status, entry.container)
+            kin.ends[entry.index] = End(status, entry.container, entry.began, now)
 
     def call(self, call_id: str) -> Kin | None:
         return self._calls.get(call_id)
@@ -74,3 +94,16 @@ class Lineage:
             siblings.remove(kin.id)
         if not siblings:
             self._children.pop(kin.parent, None)
+
+
+def call_spans(table: CallTable, session: Session, call_id: str) -> list[Span]:
+    """Where and when the inputs of a call ran, as far as it is remembered."""
+    mine = (session.workspace, session.environment)
+    spans: list[Span] = []
+    kin = table.lineage.call(call_id)
+    if kin is not None and (kin.workspace, kin.environment) == mine:
+        spans += [Span(end.container, end.began, end.ended) for end in kin.ends.values() if end.container]
+    call = table.calls.get(call_id)
+    if call is not None and (call.workspace, call.environment) == mine:
+        spans += [Span(e.container, e.began, 0.0) for e in call.inputs.values() if e.container and e.began]
+    return spans

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict, deque
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from squall.wire.messages import Logs
@@ -24,17 +27,30 @@ ITEM_BYTES = 300
 
 @dataclass
 class _Ring:
+    """`count` pieces have come in all; the newest are still here. `grown` is replaced when more come."""
+
     workspace: str
     environment: str
     items: deque[LogItem] = field(default_factory=deque)
     size: int = 0
+    count: int = 0
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
     followers: dict[Session, int] = field(default_factory=dict)
 
     def add(self, item: LogItem, limit: int) -> None:
         self.items.append(item)
+        self.count += 1
         self.size += len(item.data) + ITEM_BYTES
         while self.size > limit and len(self.items) > 1:
             self.size -= len(self.items.popleft().data) + ITEM_BYTES
+
+    def wake(self) -> None:
+        grown, self.grown = self.grown, asyncio.Event()
+        grown.set()
+
+    def after(self, number: int) -> Iterable[LogItem]:
+        """Those that came after the one with this number (they count from 1)."""
+        return islice(self.items, max(0, number - (self.count - len(self.items))), None)
 
 
 class AppLogs:
@@ -48,6 +64,7 @@ class AppLogs:
         ring = self._ring(app)
         for item in items:
             ring.add(item, self._settings.log_bytes)
+        ring.wake()
         for session, missed in list(ring.followers.items()):
             ring.followers[session] = _send(session, app.id, items, missed)
 
@@ -69,6 +86,31 @@ class AppLogs:
             return _last(mine[ref].items, tail)
         found = [item for ring in mine.values() for item in ring.items if item.container == ref]
         return _last(found, tail) if found else None
+
+    def read(self, session: Session, app: str, after: int) -> tuple[list[LogItem], int] | None:
+        """The pieces of an app after a number, and the number of the last; None: not known here."""
+        ring = self._of(session, app)
+        return None if ring is None else (list(ring.after(after)), ring.count)
+
+    async def wait(self, session: Session, app: str, after: int, seconds: float) -> None:
+        """Until the app has said more, at most so long."""
+        ring = self._of(session, app)
+        if ring is not None and ring.count <= after:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ring.grown.wait(), seconds)
+
+    def app_stopped(self, app: str) -> None:
+        """Nobody needs to wait for more."""
+        if app in self._rings:
+            self._rings[app].wake()
+
+    def _of(self, session: Session, app: str) -> _Ring | None:
+        ring = self._rings.get(app)
+        mine = ring is not None and (ring.workspace, ring.environment) == (
+            session.workspace,
+            session.environment,
+        )
+        return ring if mine else None
 
     def _ring(self, app: App) -> _Ring:
         ring = self._rings.get(app.id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from squall.server.indexes import Indexes
+from squall.server.stats import Tallies
 from squall.wire.values import ContainerUsage
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Function:
     calls: set[str] = field(default_factory=set)
     waiting: str = ""
     start_error: Outcome | None = None
+    tallies: Tallies = field(default_factory=Tallies)
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +102,8 @@ class Call:
 class Input:
     """One input. `item` is None once it has ended, and for a ghost. `charged` bytes of the session `payer`.
 
+    `moving`: to a newer version of its function. `began`: when its last attempt did, wall-clock seconds.
+
     `held`: not told to the scheduler yet, because a node may be running it. `yields` are the newest values of
     a generator, the first with number `first_yield`; `credit` is where its consumer wants it to pause.
     """
@@ -112,6 +116,8 @@ class Input:
     container: str = ""
     held: bool = False
     cancelled: bool = False
+    moving: bool = False
+    began: float = 0.0
     output: OutputItem | None = None
     payer: Session | None = None
     charged: int = 0

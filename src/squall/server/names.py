@@ -29,6 +29,24 @@ def new_id(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(16)}"
 
 
+#: Labels of an app.
+MAX_TAGS = 50
+_TAG_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
+_TAG_VALUE = 255
+
+
+def check_tags(tags: dict[str, str]) -> dict[str, str]:
+    if len(tags) > MAX_TAGS:
+        raise Refusal("invalid", f"{len(tags)} tags: an app has {MAX_TAGS} at most")
+    for key, value in tags.items():
+        _check(_TAG_KEY, key, "tag", "letters, digits, '.', '_', '/' and '-', 63 at most")
+        if len(value) > _TAG_VALUE or not value.isprintable():
+            raise Refusal(
+                "invalid", f"the value of tag {key} must be one line of {_TAG_VALUE} characters at most"
+            )
+    return tags
+
+
 def check_environment(name: str) -> str:
     return _check(_NAME, name, "environment name", "letters, digits, '.', '_' and '-', 64 at most")
 

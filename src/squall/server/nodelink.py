@@ -181,6 +181,7 @@ class NodeLink(Listener):
 
     def _inputs_started(self, message: m.InputsStarted) -> None:
         if message.container in self.node.containers:
+            self._services.nodes.began(message.inputs)
             self._services.dispatcher.feed(
                 *(InputStarted(message.container, i, n) for i, n in message.inputs)
             )
@@ -197,7 +198,7 @@ class NodeLink(Listener):
         if container is not None:
             container.inputs.difference_update(i.input for i in message.items)
         self._services.router.arrived(i.output for i in message.items)
-        results = {(i.input, i.attempt): NodeResult(self.node, i.output) for i in message.items}
+        results = {(i.input, i.attempt): NodeResult(self.node, i.output, i.seconds) for i in message.items}
         self._services.dispatcher.feed(*events, outcomes=results)
 
     def _yields(self, message: m.NodeYields) -> None:

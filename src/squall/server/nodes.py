@@ -130,6 +130,14 @@ class Nodes:
         assigned = [("scheduler.assign", self._dispatcher.decided), ("server.assigned", now)]
         return [*trace, *(start if waited else ()), *assigned]
 
+    def began(self, attempts: list[tuple[str, int]]) -> None:
+        """User code has begun these."""
+        now = self._clock.wall()
+        for input_id, attempt in attempts:
+            entry = self._table.inputs.get(input_id)
+            if entry is not None and entry.attempt == attempt:
+                entry.began = now
+
     def _revoke(self, action: scheduling.RevokeInputs) -> None:
         node = self.nodes.get(action.node)
         if node is not None:

@@ -44,6 +44,7 @@ class NodeResult:
 
     node: Acknowledges
     output: OutputItem
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class OutputRouter:
             self._acknowledge(result, action.input, action.attempt)
             return
         output = OutputItem(entry.index, result.output.outcome, action.attempt, result.output.trace)
-        self.finish(entry, output, result.node)
+        self.finish(entry, output, result.node, result.seconds)
 
     def _not_final(self, action: Retrying | DropStale) -> None:
         self._acknowledge(self._dispatcher.take_outcome(action), action.input, action.attempt)
@@ -100,7 +101,7 @@ class OutputRouter:
 
     def _fail(self, action: FailInput) -> None:
         entry = self._table.inputs.get(action.input)
-        if entry is None:
+        if entry is None or entry.moving:
             return
         call = entry.call
         if action.code == "unplaceable":
@@ -119,12 +120,15 @@ class OutputRouter:
             for session in call.sessions:
                 session.refuse(call.failed)
 
-    def finish(self, entry: Input, output: OutputItem, node: Acknowledges | None = None) -> None:
-        """The final outcome of an input; the first one counts."""
+    def finish(
+        self, entry: Input, output: OutputItem, node: Acknowledges | None = None, seconds: float = 0.0
+    ) -> None:
+        """The final outcome of an input, which ran so long; the first one counts."""
         if entry.output is not None:
             if node is not None:
                 node.acknowledge(entry.id, output.attempt)
             return
+        entry.call.function.tallies.ended(output.outcome.status, seconds, self._clock.wall())
         if output.trace is not None:
             output.trace.append(("server.delivered", self._clock.now()))
         if entry.call.durable:

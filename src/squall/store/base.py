@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class AppRecord:
-    """state: "ephemeral", "deployed" or "stopped". `created` in wall-clock seconds."""
+    """state: "ephemeral", "detached", "deployed" or "stopped". `created` in wall-clock seconds.
+
+    `tags` are the user's labels of the app, `tag` that of its newest version.
+    """
 
     id: str
     workspace: str
@@ -45,6 +48,8 @@ class AppRecord:
     state: str
     created: float
     version: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
+    tag: str = ""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE calls ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX calls_parent ON calls (parent) WHERE parent != '';
     """,
+    """
+    -- JSON: a dictionary of texts.
+    ALTER TABLE apps ADD COLUMN tags TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE apps ADD COLUMN tag TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

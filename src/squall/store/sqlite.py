@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from squall.store.base import (
@@ -28,7 +30,7 @@ from squall.store.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_APP = "id, workspace, environment, name, state, created, version"
+_APP = "id, workspace, environment, name, state, created, version, tags, tag"
 _FUNCTION = "id, app, workspace, environment, name, version, spec, recipe"
 _CALL = "id, workspace, environment, function, kind, created, parent, complete, cancelled, expired"
 
@@ -98,14 +100,12 @@ class SqliteStore(Store):
         await self._write(lambda db: _put_app(db, app))
 
     async def app(self, app_id: str) -> AppRecord:
-        return AppRecord(
-            *await self._row(f"no app {app_id}", f"SELECT {_APP} FROM apps WHERE id = ?", app_id)
-        )
+        return _app(await self._row(f"no app {app_id}", f"SELECT {_APP} FROM apps WHERE id = ?", app_id))
 
     async def app_by_name(self, workspace: str, environment: str, name: str) -> AppRecord:
         where = "workspace = ? AND environment = ? AND name = ? AND state = 'deployed'"
         sql = f"SELECT {_APP} FROM apps WHERE {where}"
-        return AppRecord(*await self._row(f"no deployed app {name!r}", sql, workspace, environment, name))
+        return _app(await self._row(f"no deployed app {name!r}", sql, workspace, environment, name))
 
     async def apps(self, workspace: str | None = None, states: Sequence[str] = ()) -> list[AppRecord]:
         conditions, args = ["true"], list[str]()
@@ -116,7 +116,7 @@ class SqliteStore(Store):
             conditions.append(f"state IN ({', '.join('?' * len(states))})")
             args += states
         sql = f"SELECT {_APP} FROM apps WHERE {' AND '.join(conditions)} ORDER BY created DESC, id"
-        return [AppRecord(*row) for row in await self._rows(sql, *args)]
+        return [_app(row) for row in await self._rows(sql, *args)]
 
     async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord]) -> None:
         rows = [
@@ -238,12 +238,19 @@ class SqliteStore(Store):
 
 
 def _put_app(db: sqlite3.Connection, app: AppRecord) -> None:
-    row = (app.id, app.workspace, app.environment, app.name, app.state, app.created, app.version)
-    changes = ", ".join(f"{column} = excluded.{column}" for column in ("name", "state", "created", "version"))
+    row = (*astuple(replace(app, tags={}))[:-2], json.dumps(app.tags), app.tag)
+    changed = ("name", "state", "created", "version", "tags", "tag")
+    changes = ", ".join(f"{column} = excluded.{column}" for column in changed)
+    marks = ", ".join("?" * len(row))
     db.execute(
-        f"INSERT INTO apps ({_APP}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET {changes}",
+        f"INSERT INTO apps ({_APP}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changes}",
         row,
     )
+
+
+def _app(row: tuple[Any, ...]) -> AppRecord:
+    *plain, tags, tag = row
+    return replace(AppRecord(*plain), tags=json.loads(tags), tag=tag)
 
 
 def _put_call(db: sqlite3.Connection, c: CallRecord) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from squall.wire.values import FunctionSpec, Manifest, Recipe
+from squall.wire.values import FunctionSpec, LogItem, Manifest, Recipe
 
 
 @dataclass(slots=True)
@@ -18,6 +18,7 @@ class AppCreate:
 
     name: str
     detach: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -45,13 +46,19 @@ class ImageEnsure:
 
 @dataclass(slots=True)
 class AppPublish:
-    """`app.publish` -> AppPublished. Into an ephemeral app, or (`deploy`) as a new version under its name."""
+    """`app.publish` -> AppPublished. Into an ephemeral app, or (`deploy`) as a new version under its name.
+
+    `tag` is a label of the version; `tags`, if there are any, replace those of the app. strategy: "rolling"
+    (calls that run end on the old version) or "recreate" (its containers end, its calls begin anew).
+    """
 
     app: str
     functions: list[FunctionSpec]
     recipes: dict[str, Recipe] = field(default_factory=dict)
     deploy: bool = False
     tag: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    strategy: str = "rolling"
 
 
 @dataclass(slots=True)
@@ -82,6 +89,47 @@ class AppInfo:
     version: int = 0
     containers: int = 0
     functions: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    tag: str = ""
+
+
+@dataclass(slots=True)
+class AppTags:
+    """`app.tags` -> AppTags as they are then: replaced by these, or (None) only read."""
+
+    app: str
+    tags: dict[str, str] | None = None
+
+
+@dataclass(slots=True)
+class StatsQuery:
+    """`app.stats`, `function.stats` -> Stats. `id` of an app or function; wall-clock seconds, 0: no bound."""
+
+    id: str
+    since: float = 0.0
+    until: float = 0.0
+
+
+@dataclass(slots=True)
+class Stats:
+    """Inputs that ended, by the status of their outcome, and how long they ran, in seconds.
+
+    Counted by the minute since the server began, for a day at most. `backlog` (inputs that wait for a
+    container) and `runners` (containers) are of this moment.
+    """
+
+    ended: dict[str, int]
+    seconds: float
+    longest: float
+    backlog: int
+    runners: int
+
+
+@dataclass(slots=True)
+class FunctionGet:
+    """`function.get` -> FunctionInfo, by id."""
+
+    id: str
 
 
 @dataclass(slots=True)
@@ -101,10 +149,14 @@ class AppList:
 
 @dataclass(slots=True)
 class FunctionLookup:
-    """`function.lookup` -> FunctionInfo, by the deployed app's and the function's name."""
+    """`function.lookup` -> FunctionInfo, by the deployed app's and the function's name.
+
+    Calls of the id that comes back run on the newest version of the function; with `version`, on that one.
+    """
 
     app: str
     name: str
+    version: int = 0
 
 
 @dataclass(slots=True)
@@ -113,6 +165,7 @@ class FunctionInfo:
     app: str
     name: str
     is_generator: bool = False
+    version: int = 0
 
 
 @dataclass(slots=True)
@@ -242,6 +295,35 @@ class LogsFetch:
 
 
 @dataclass(slots=True)
+class LogsRead:
+    """`logs.read` -> LogsPage: what is kept of an app's output, oldest first.
+
+    app: id or name. Only of one function (a name), container, or call (a container's output while it worked
+    at an input of it); only `fd` (0 the platform, 1, 2; -1: all); from `since` to `until`, wall-clock seconds
+    (0: no bound); only pieces after number `after`. Waits up to `wait` seconds for the first.
+    """
+
+    app: str
+    function: str = ""
+    container: str = ""
+    call: str = ""
+    fd: int = -1
+    since: float = 0.0
+    until: float = 0.0
+    after: int = 0
+    wait: float = 0.0
+
+
+@dataclass(slots=True)
+class LogsPage:
+    """`upto` is the number to go on after. `live`: the app has not stopped, more may come."""
+
+    items: list[LogItem]
+    upto: int
+    live: bool
+
+
+@dataclass(slots=True)
 class LogsFetched:
     text: list[tuple[str, str, int, bytes, float]] = field(default_factory=list)
 
@@ -254,15 +336,20 @@ METHODS: dict[str, tuple[type, type]] = {
     "app.get": (AppRef, AppInfo),
     "app.lookup": (AppLookup, AppInfo),
     "app.list": (Empty, AppList),
+    "app.tags": (AppTags, AppTags),
+    "app.stats": (StatsQuery, Stats),
     "blobs.missing": (BlobsHave, BlobsHave),
     "manifest.put": (ManifestPut, Empty),
     "image.ensure": (ImageEnsure, Empty),
     "function.lookup": (FunctionLookup, FunctionInfo),
+    "function.get": (FunctionGet, FunctionInfo),
+    "function.stats": (StatsQuery, Stats),
     "call.get": (CallRef, CallInfo),
     "call.graph": (CallRef, CallGraph),
     "container.list": (Empty, ContainerList),
     "logs.follow": (AppRef, Empty),
     "logs.fetch": (LogsFetch, LogsFetched),
+    "logs.read": (LogsRead, LogsPage),
     "status": (Empty, Status),
     "session.close": (Empty, Empty),
     "workspace.create": (WorkspaceCreate, TokenCreated),

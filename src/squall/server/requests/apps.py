@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from squall.server.requests.registry import handles
-from squall.wire.control import AppInfo, AppList, AppPublished, Empty
+from squall.wire.control import AppInfo, AppList, AppPublished, AppTags, Empty
 
 if TYPE_CHECKING:
     from squall.server.model import App
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @handles("app.create")
 async def create(services: Services, session: Session, body: AppCreate) -> AppInfo:
-    app = await services.apps.create(session, body.name, detach=body.detach)
+    app = await services.apps.create(session, body.name, detach=body.detach, tags=body.tags)
     services.logs.follow(session, app)
     return _info(services, app)
 
@@ -29,7 +29,9 @@ async def publish(services: Services, session: Session, body: AppPublish) -> App
 
 @handles("app.stop")
 async def stop(services: Services, session: Session, body: AppRef) -> Empty:
-    await services.apps.stop(services.catalog.app(session, body.app))
+    app = services.catalog.app(session, body.app)
+    await services.apps.stop(app)
+    services.logs.app_stopped(app.id)
     return Empty()
 
 
@@ -50,8 +52,26 @@ async def list_apps(services: Services, session: Session, _body: Empty) -> AppLi
     return AppList([_info(services, app) for app in apps])
 
 
+@handles("app.tags")
+async def tags(services: Services, session: Session, body: AppTags) -> AppTags:
+    app = services.catalog.app(session, body.app)
+    if body.tags is not None:
+        await services.apps.set_tags(app, body.tags)
+    return AppTags(app.id, app.record.tags)
+
+
 def _info(services: Services, app: App) -> AppInfo:
     containers = sum(1 for c in services.nodes.containers.values() if c.function.app is app)
     record = app.record
     functions = {name: function.id for name, function in app.functions.items()}
-    return AppInfo(app.id, record.name, record.state, record.created, record.version, containers, functions)
+    return AppInfo(
+        app.id,
+        record.name,
+        record.state,
+        record.created,
+        record.version,
+        containers,
+        functions,
+        record.tags,
+        record.tag,
+    )

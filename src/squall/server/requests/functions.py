@@ -8,13 +8,15 @@ from squall.server.attachments import expired
 from squall.server.graph import GraphReader
 from squall.server.names import Refusal
 from squall.server.requests.registry import handles
+from squall.server.stats import total
 from squall.store.base import NotFound
-from squall.wire.control import CallGraph, CallInfo, FunctionInfo
+from squall.wire.control import CallGraph, CallInfo, FunctionInfo, Stats
 
 if TYPE_CHECKING:
+    from squall.server.model import Function
     from squall.server.services import Services
     from squall.server.session import Session
-    from squall.wire.control import CallRef, FunctionLookup
+    from squall.wire.control import CallRef, FunctionGet, FunctionLookup, StatsQuery
 
 
 @handles("function.lookup")
@@ -24,7 +26,35 @@ async def lookup(services: Services, session: Session, body: FunctionLookup) -> 
     if function is None:
         names = ", ".join(sorted(app.functions)[:20]) or "none"
         raise Refusal("not_found", f"app {body.app} has no function {body.name[:80]!r}; it has: {names}")
-    return FunctionInfo(function.id, app.id, function.name, function.spec.is_generator)
+    return _info(function)
+
+
+@handles("function.get")
+async def get(services: Services, session: Session, body: FunctionGet) -> FunctionInfo:
+    return _info(await services.catalog.find(session, body.id))
+
+
+@handles("function.stats")
+async def function_stats(services: Services, session: Session, body: StatsQuery) -> Stats:
+    return _stats(services, [await services.catalog.find(session, body.id)], body)
+
+
+@handles("app.stats")
+async def app_stats(services: Services, session: Session, body: StatsQuery) -> Stats:
+    app = services.catalog.app(session, body.id)
+    return _stats(services, [f for f in services.catalog.functions.values() if f.app is app], body)
+
+
+def _info(function: Function) -> FunctionInfo:
+    generator = function.spec.is_generator
+    return FunctionInfo(function.id, function.app.id, function.name, generator, function.version)
+
+
+def _stats(services: Services, functions: list[Function], query: StatsQuery) -> Stats:
+    whole = total(part for f in functions for part in f.tallies.within(query.since, query.until))
+    runners = sum(1 for c in services.nodes.containers.values() if c.function in functions)
+    backlog = sum(services.scheduler.waiting(f.id) for f in functions if f.registered)
+    return Stats(dict(whole.ended), whole.seconds, whole.longest, backlog, runners)
 
 
 @handles("call.get")
