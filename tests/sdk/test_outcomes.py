@@ -74,3 +74,10 @@ def test_what_the_platform_says(outcome: Outcome, expected: type[BaseException])
     error: Any = error_of(outcome, b"")
     assert type(error) is expected
     assert str(error)
+
+
+def test_the_cause_of_a_nested_calls_error_goes_home_through_its_callers_container() -> None:
+    answer = results.of_exception(error_of(Outcome("exception", error=ErrorInfo("X", "y", "there")), b""))
+    again = pickle.loads(answer.payload)
+    assert isinstance(again.__cause__, RemoteTraceback)
+    assert str(again.__cause__) == "in the container\nthere"

@@ -306,9 +306,16 @@ def test_a_module_run_by_its_name_keeps_it(tmp_path: Path) -> None:
     assert run("-m", "inside.a_script", cwd=tmp_path).startswith("inside.a_script True\n")
 
 
-def test_an_interactive_session_needs_serialized(tmp_path: Path) -> None:
-    code = "import squall\napp = squall.App('x')\ndef f(): pass\n{}\n"
-    assert "InvalidError: f is defined in an interactive session: use serialized=True" in run(
-        "-c", code.format("app.function()(f)"), cwd=tmp_path
-    )
-    assert run("-c", code.format("print(app.function(serialized=True)(f))"), cwd=tmp_path) == "<Function f>\n"
+def test_functions_of_an_interactive_session_travel_by_value(tmp_path: Path) -> None:
+    (tmp_path / "helper_of_it.py").write_text("import deeper_helper\n")
+    (tmp_path / "deeper_helper.py").write_text("")
+    (tmp_path / "stranger.py").write_text("")
+    code = """
+import squall, helper_of_it
+from squall.sdk.source import app_source, roots_of
+app = squall.App('x')
+@app.function()
+def f(): pass
+print(f.serialized, sorted(app_source(roots_of(f.home)).files))
+"""
+    assert run("-c", code, cwd=tmp_path) == "True ['deeper_helper.py', 'helper_of_it.py']\n"

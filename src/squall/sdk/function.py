@@ -79,10 +79,8 @@ class Function(Generic[P, R]):
 
         sharing.check(self.name, self.sharing, single_use=self.declaration.single_use)
         self._home = home.home_of(raw_f)
-        if self.declaration.serialized:
+        if self.serialized:
             return
-        if not self._home.file:
-            raise InvalidError(f"{self.name} is defined in an interactive session: use serialized=True")
         if "<locals>" in raw_f.__qualname__:
             raise InvalidError(
                 f"{raw_f.__qualname__} is defined inside a function: move it out, or use serialized=True"
@@ -102,6 +100,11 @@ class Function(Generic[P, R]):
     def sharing(self) -> sharing.Sharing:
         """How its inputs share a container."""
         return sharing.of(self._raw())
+
+    @property
+    def serialized(self) -> bool:
+        """Whether it is sent by value: as declared, and from a notebook or whatever else has no file."""
+        return self.declaration.serialized or not self.home.file
 
     # --------------------------------------------------------------------------------------------- calls
 

@@ -22,8 +22,16 @@ class RemoteTraceback(Exception):
     def __str__(self) -> str:
         return f"in the container\n{self.text.rstrip()}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # It goes through containers that made nested calls, and is not found under the name that it shows.
+        return (_remote_traceback, (self.text,))
+
 
 RemoteTraceback.__module__ = "squall"
+
+
+def _remote_traceback(text: str) -> RemoteTraceback:
+    return RemoteTraceback(text)
 
 
 async def value_of(port: Port[Any], outcome: Outcome) -> Any:

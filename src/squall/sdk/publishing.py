@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.sdk import serialization, trees
 from squall.sdk.image import Image
-from squall.sdk.source import TARGET, Root, app_source
+from squall.sdk.source import TARGET, app_source, roots_of
 from squall.wire.control import AppPublish, AppPublished, ImageEnsure
 from squall.wire.hashing import recipe_id
 from squall.wire.values import FunctionSpec, MountRef, Payload
@@ -30,9 +30,7 @@ class Publisher:
         self._resolved: dict[int, Resolved] = {id(i): i.resolve() for i in self._images.values()}
         self._functions = functions
         self._serialized = {
-            f.name: serialization.dump_function(f.get_raw_f(), f.name)
-            for f in functions
-            if f.declaration.serialized
+            f.name: serialization.dump_function(f.get_raw_f(), f.name) for f in functions if f.serialized
         }
         self._sources = self._collect_sources()
         self._sent: dict[str, str] = {}
@@ -59,9 +57,10 @@ class Publisher:
     def _collect_sources(self) -> dict[str, Tree]:
         """Each function's source. The app's own is the same for all: functions call each other."""
         roots = {
-            (f.home.module, f.home.file): Root(f.home.module, f.home.file)
+            (root.module, root.file): root
             for f in self._functions
-            if self._includes_source(f) and f.home.file
+            if self._includes_source(f)
+            for root in roots_of(f.home)
         }
         of_image: dict[tuple[bool, tuple[PythonSource, ...]], Tree] = {}
         sources: dict[str, Tree] = {}

@@ -173,6 +173,7 @@ async def test_recreate_ends_containers_and_runs_their_inputs_on_the_new_version
     assert [payloads(client.results(call)) for call in calls] == [{0: b"ba"}, {0: b"dc"}]
     attempts = {i.input: i.attempt for a in node.of(m.Assign) for i in a.inputs}
     assert all(attempts[input_id] == attempt + 1 for input_id, (_, attempt) in stale.items())
+    client.send(m.Received(calls[0], [0]))
     assert world.plane._services.table.calls == {}
     assert list(world.plane._services.catalog.functions) == [new.functions["f"]]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from squall.sdk.source.collect import Root, app_source, python_source
+from squall.sdk.source.collect import Root, app_source, python_source, roots_of
 from squall.sdk.source.home import Home, home_of
 
 #: Where containers see it, first on `sys.path`.
 TARGET = "/squall/source"
 
-__all__ = ["TARGET", "Home", "Root", "app_source", "home_of", "python_source"]
+__all__ = ["TARGET", "Home", "Root", "app_source", "home_of", "python_source", "roots_of"]

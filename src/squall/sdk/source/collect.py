@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from squall.exception import ModuleNotMountable
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from squall.sdk.recipes import PythonSource
+    from squall.sdk.source.home import Home
 
 MAX_FILES = 10_000
 MAX_BYTES = 64 << 20
@@ -31,6 +34,24 @@ class Root:
 
     module: str
     file: str
+
+
+def roots_of(home: Home) -> list[Root]:
+    """A function's own module; of an interactive session, which has no file, those that it has imported."""
+    if home.file:
+        return [Root(home.module, home.file)]
+    names = {_module_name(value) for value in list(vars(sys.modules[home.module]).values())}
+    units = {name: locate(name) for name in names if name}
+    return [Root(name, unit.path) for name, unit in sorted(units.items()) if unit is not None]
+
+
+def _module_name(value: object) -> str:
+    """Of a module itself, or where a function or class comes from; whatever objects may do when asked."""
+    try:
+        name = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None)
+    except Exception:
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 class _Collector:

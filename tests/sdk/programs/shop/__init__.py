@@ -1,0 +1,1 @@
+"""A package with an app of its own, which another app includes."""
