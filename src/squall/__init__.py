@@ -10,7 +10,7 @@ from importlib import import_module
 # Type checkers take it for true by its name; importing `typing` would cost more than all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from squall import exception
+    from squall import call_graph, exception, experimental
     from squall.exception import Error
     from squall.sdk import (
         App,
@@ -39,20 +39,27 @@ __all__ = [
     "Retries",
     "__version__",
     "batched",
+    "call_graph",
     "concurrent",
     "current_function_call_id",
     "current_input_id",
     "enable_output",
     "exception",
+    "experimental",
     "is_local",
 ]
 
-_ELSEWHERE = {"exception": ("squall.exception", ""), "Error": ("squall.exception", "Error")}
+_ELSEWHERE = {
+    "Error": ("squall.exception", "Error"),
+    "call_graph": ("squall.call_graph", ""),
+    "exception": ("squall.exception", ""),
+    "experimental": ("squall.experimental", ""),
+}
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
-        raise AttributeError(_missing(name))
+        raise _missing(name)
     module, attribute = _ELSEWHERE.get(name, ("squall.sdk", name))
     loaded = import_module(module)
     value = getattr(loaded, attribute) if attribute else loaded
@@ -60,12 +67,17 @@ def __getattr__(name: str) -> object:
     return value
 
 
-def _missing(name: str) -> str:
-    """Names that begin with an underscore are asked for by machinery, which needs no advice."""
-    later = {} if name.startswith("_") else import_module("squall.sdk.unavailable").NAMES
-    if name in later:
-        return f"squall.{name} is not in this version of Squall: {later[name]}"
-    return f"module 'squall' has no attribute {name!r}"
+def _missing(name: str) -> Exception:
+    """Names that begin with an underscore are asked for by machinery, which needs no advice.
+
+    What comes with a later version is no AttributeError: `from squall import ...` would hide the advice.
+    """
+    if not name.startswith("_"):
+        from squall.sdk.unavailable import NAMES, missing_name
+
+        if name in NAMES:
+            return missing_name(name)
+    return AttributeError(f"module 'squall' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

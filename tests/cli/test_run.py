@@ -405,6 +405,7 @@ def test_deploy(server: FakeServer, write: Callable[[str], str]) -> None:
     assert (server.published[-1].strategy, server.published[-1].tag) == ("recreate", "v3")
 
 
+@pytest.mark.covers("App.local_entrypoint(name)")
 def test_of_several_apps_the_one_that_is_named(server: FakeServer, write: Callable[[str], str]) -> None:
     file = write(
         """

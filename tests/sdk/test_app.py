@@ -32,6 +32,7 @@ def only(server: FakeServer) -> FakeApp:
     return app
 
 
+@pytest.mark.covers("App.run", "App.app_id")
 def test_run_is_for_the_length_of_the_block(load: Load, server: FakeServer) -> None:
     module = load("@app.function()\ndef f(): return 1\n")
     with module.app.run() as app:
@@ -95,6 +96,7 @@ def test_a_failed_connection_is_tried_again(server: FakeServer, monkeypatch: pyt
     asyncio.run(run())
 
 
+@pytest.mark.covers("App.run(client)")
 def test_a_client_of_ones_own(load: Load) -> None:
     from tests.sdk.fake_client import FakeServer
 
@@ -115,6 +117,7 @@ def test_an_error_in_the_block_stops_the_app(load: Load, server: FakeServer) -> 
     assert only(server).stopped
 
 
+@pytest.mark.covers("App.run(detach)")
 def test_detached_it_goes_on(load: Load, server: FakeServer) -> None:
     with load("@app.function()\ndef f(): return 1\n").app.run(detach=True):
         pass
@@ -122,6 +125,7 @@ def test_detached_it_goes_on(load: Load, server: FakeServer) -> None:
     assert not only(server).stopped
 
 
+@pytest.mark.covers("App(name)", "App.run(name)", "App.name", "App.description")
 def test_names(load: Load, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/x/my script.py"])
     with squall.App().run() as app:
@@ -133,6 +137,7 @@ def test_names(load: Load, server: FakeServer, monkeypatch: pytest.MonkeyPatch) 
         squall.App().run(name="a b")
 
 
+@pytest.mark.covers("App.function", "App.function(include_source)")
 def test_source_and_image_travel(load: Load, server: FakeServer) -> None:
     module = load(
         "image = squall.Image.debian_slim().pip_install('numpy')\n"
@@ -160,6 +165,7 @@ def test_only_what_is_missing_is_sent(load: Load, server: FakeServer) -> None:
     assert len(server.uploads) == 1
 
 
+@pytest.mark.covers("App(image)", "App(include_source)")
 def test_the_apps_image_is_the_default(load: Load, server: FakeServer) -> None:
     module = load(
         "app = squall.App('y', image=squall.Image.debian_slim('3.12'), include_source=False)\n"
@@ -194,6 +200,7 @@ def test_local_folders_and_modules_of_images_are_mounted(
     assert [e.path for e in server.manifests[data.manifest].entries] == ["x.txt"]
 
 
+@pytest.mark.covers("App.function(serialized)")
 def test_serialized_functions_bring_their_module(load: Load, server: FakeServer) -> None:
     module = load(
         "FACTOR = 3\n"
@@ -247,6 +254,7 @@ def test_a_failed_build_stops_the_app(load: Load, server: FakeServer) -> None:
     assert only(server).stopped
 
 
+@pytest.mark.covers("App.deploy", "App.deploy(name)", "App.deploy(tag)")
 def test_deploy(load: Load, server: FakeServer) -> None:
     module = load("@app.function()\ndef f(x): return x\n")
     assert module.app.deploy() is module.app
@@ -264,6 +272,44 @@ def test_deploy(load: Load, server: FakeServer) -> None:
     assert [(p.strategy, p.tag) for p in server.published[-1:]] == [("recreate", "v3")]
 
 
+@pytest.mark.covers(
+    "App.run(environment_name)",
+    "App.deploy(environment_name)",
+    "App.deploy(client)",
+    "App.lookup(environment_name)",
+    "App.lookup(client)",
+    "Function.from_name(environment_name)",
+    "Function.from_name(client)",
+    "Function.from_id",
+)
+def test_an_environment_and_a_client_are_taken_everywhere(
+    load: Load, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def connect(environment: str = "") -> FakeClient:
+        asked.append(environment)
+        return FakeClient(server)
+
+    monkeypatch.setattr("squall.client.connect.connect", connect)
+    module = load("@app.function()\ndef f(): return 1\n")
+    with module.app.run(environment_name="run"):
+        assert module.f.remote() == 1
+    module.app.deploy(environment_name="deploy")
+    squall.App.lookup("example", environment_name="lookup")
+    assert squall.Function.from_name("example", "f", environment_name="name").remote() == 1
+    assert asked == ["run", "deploy", "lookup", "name"]
+    client = FakeClient(server)
+    module.app.deploy(client=client)
+    squall.App.lookup("example", client=client)
+    assert squall.Function.from_name("example", "f", client=client).remote() == 1
+    function_id = module.app.function_ids["f"]
+    assert squall.Function.from_id(function_id, client=client).remote() == 1
+    assert len(client.opened) == 2
+    assert len(asked) == 4
+
+
+@pytest.mark.covers("App.lookup", "App.lookup(create_if_missing)", "App.stop")
 def test_lookup_and_stop(load: Load, server: FakeServer) -> None:
     load("@app.function()\ndef f(): return 1\n").app.deploy()
     app = squall.App.lookup("example")
@@ -278,11 +324,13 @@ def test_lookup_and_stop(load: Load, server: FakeServer) -> None:
     assert squall.App.lookup("example", create_if_missing=True).app_id
 
 
+@pytest.mark.covers("Function.app")
 def test_what_is_registered(load: Load) -> None:
     module = load("@app.function()\ndef f(): pass\n@app.local_entrypoint()\ndef main(): return 5\n")
     assert list(module.app.registered_functions) == ["f"]
     assert list(module.app.registered_entrypoints) == ["main"]
     assert module.main() == 5
+    assert module.f.app is module.app
     assert not hasattr(module.app, "cls")
     with pytest.raises(UnimplementedError, match="classes come"):
         module.app.cls()
@@ -290,6 +338,7 @@ def test_what_is_registered(load: Load) -> None:
         module.app.run(interactive=True)
 
 
+@pytest.mark.covers("enable_output")
 def test_output(load: Load, server: FakeServer) -> None:
     module = load("@app.function()\ndef f(): return 1\n")
     client = FakeClient(server)
@@ -351,7 +400,12 @@ def test_a_closed_terminal_ends_nothing() -> None:
 
 
 def test_what_squall_does_not_have_says_so() -> None:
-    with pytest.raises(
-        AttributeError, match=r"squall\.Volume is not in this version of Squall: volumes come"
-    ):
+    message = r"squall\.Volume is not in this version of Squall: volumes come"
+    with pytest.raises(UnimplementedError, match=message):
         _ = squall.Volume
+    with pytest.raises(UnimplementedError, match=message):
+        exec("from squall import Volume")
+    with pytest.raises(UnimplementedError, match=r"squall\.experimental\.stream is not in this version"):
+        _ = squall.experimental.stream
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = squall.experimental.nonsense

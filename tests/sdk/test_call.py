@@ -29,6 +29,7 @@ def double(load: Callable[..., Any], server: FakeServer) -> Any:
     return module.double
 
 
+@pytest.mark.covers("Function.spawn", "FunctionCall.get", "FunctionCall.num_inputs")
 def test_spawn_is_durable(double: Any, server: FakeServer) -> None:
     call = double.spawn(4)
     assert call.object_id.startswith("fc-")
@@ -38,6 +39,7 @@ def test_spawn_is_durable(double: Any, server: FakeServer) -> None:
     assert call.num_inputs() == 1
 
 
+@pytest.mark.covers("Function.spawn.aio")
 def test_from_asyncio(double: Any) -> None:
     async def run() -> tuple[int, int, list[int]]:
         call = await double.spawn.aio(4)
@@ -56,6 +58,7 @@ def test_a_call_made_blocking_is_read_on_asyncio(double: Any) -> None:
     assert asyncio.run(call.get.aio()) == 2
 
 
+@pytest.mark.covers("FunctionCall.get(timeout)")
 def test_get_with_a_timeout(double: Any, server: FakeServer) -> None:
     server.paused = True
     call = double.spawn(1)
@@ -69,12 +72,14 @@ def test_get_with_a_timeout(double: Any, server: FakeServer) -> None:
         call.get(timeout=-1)
 
 
+@pytest.mark.covers("FunctionCall.from_id")
 def test_from_id(double: Any) -> None:
     assert squall.FunctionCall.from_id(double.spawn(3).object_id).get() == 6
     with pytest.raises(InvalidError, match="is no id of a call"):
         squall.FunctionCall.from_id("fu-1")
 
 
+@pytest.mark.covers("FunctionCall.gather")
 def test_gather(double: Any) -> None:
     calls = [double.spawn(n) for n in range(3)]
     assert squall.FunctionCall.gather(*calls) == [0, 2, 4]
@@ -82,6 +87,7 @@ def test_gather(double: Any) -> None:
         squall.FunctionCall.gather(calls)  # type: ignore[arg-type]
 
 
+@pytest.mark.covers("FunctionCall.cancel", "FunctionCall.cancel(terminate_containers)")
 def test_cancel(double: Any, server: FakeServer) -> None:
     server.paused = True
     call = double.spawn(1)
@@ -100,6 +106,13 @@ def test_outcomes_of_the_platform(double: Any, server: FakeServer) -> None:
         double.spawn(1).get()
 
 
+@pytest.mark.covers(
+    "Function.spawn_map",
+    "FunctionCall.get(index)",
+    "FunctionCall.iter",
+    "FunctionCall.iter(start)",
+    "FunctionCall.iter(end)",
+)
 def test_spawn_map(double: Any, server: FakeServer) -> None:
     call = double.spawn_map(range(1200))
     fake = server.calls[call.object_id]
@@ -114,6 +127,7 @@ def test_spawn_map(double: Any, server: FakeServer) -> None:
         call.get(index=1200)
 
 
+@pytest.mark.covers("Function.spawn_map.aio")
 def test_spawn_map_on_asyncio(double: Any) -> None:
     async def inputs() -> AsyncIterator[int]:
         for n in range(5):
@@ -228,6 +242,7 @@ def test_an_expired_result(double: Any, server: FakeServer) -> None:
         call.get()
 
 
+@pytest.mark.covers("FunctionCall.get_call_graph")
 def test_the_call_graph_is_a_tree(double: Any, server: FakeServer) -> None:
     call = double.spawn(1)
     root = f"{call.object_id}:0"

@@ -26,6 +26,28 @@ def test_defaults() -> None:
     assert DEFAULTS.keys() == FunctionOptions.__annotations__.keys()
 
 
+@pytest.mark.covers(
+    "App.function(env)",
+    "App.function(gpu)",
+    "App.function(cpu)",
+    "App.function(memory)",
+    "App.function(ephemeral_disk)",
+    "App.function(min_containers)",
+    "App.function(max_containers)",
+    "App.function(buffer_containers)",
+    "App.function(scaledown_window)",
+    "App.function(retries)",
+    "App.function(timeout)",
+    "App.function(startup_timeout)",
+    "App.function(cloud)",
+    "App.function(region)",
+    "App.function(nonpreemptible)",
+    "App.function(block_network)",
+    "Retries(max_retries)",
+    "Retries(backoff_coefficient)",
+    "Retries(initial_delay)",
+    "Retries(max_delay)",
+)
 def test_every_value() -> None:
     declared = declare(
         {
@@ -148,6 +170,7 @@ def test_what_is_not_there_yet_is_never_ignored(name: str, value: object) -> Non
     declare({name: DEFAULTS[name]})
 
 
+@pytest.mark.covers("App.function(single_use_containers)", "App.function(max_inputs)")
 def test_containers_for_a_single_use() -> None:
     assert not declare({}).single_use
     assert declare({"single_use_containers": True}).single_use

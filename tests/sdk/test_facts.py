@@ -35,6 +35,7 @@ def both(dual: Any, *args: Any, **kwargs: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------ tags
 
 
+@pytest.mark.covers("App(tags)", "App.set_tags", "App.get_tags")
 def test_tags_go_with_the_app(load: Load, server: FakeServer) -> None:
     module = load("app = squall.App('tagged', tags={'team': 'a'})\n" + CODE)
     with module.app.run():
@@ -72,6 +73,7 @@ app.include(part)
 """
 
 
+@pytest.mark.covers("App.include", "App.function(image)")
 def test_what_is_included_runs_with_the_app(load: Load, server: FakeServer) -> None:
     module = load("app = squall.App('whole', tags={'team': 'a'})\n" + TWO)
     with pytest.raises(ExecutionError, match="its app part must run"):
@@ -96,6 +98,7 @@ def test_an_included_app_runs_by_itself_too(load: Load, server: FakeServer) -> N
     assert list(next(iter(server.apps.values())).specs) == ["half"]
 
 
+@pytest.mark.covers("App.include(inherit_tags)", "App.function(name)")
 def test_include_is_checked(load: Load) -> None:
     module = load(CODE + "other = squall.App('other')\n@other.function(name='f')\ndef g(): pass\n")
     with pytest.raises(InvalidError, match="two functions f"):
@@ -109,6 +112,7 @@ def test_include_is_checked(load: Load) -> None:
 # ----------------------------------------------------------------------------------------------------- facts
 
 
+@pytest.mark.covers("App.info", "Function.info")
 def test_info(load: Load, server: FakeServer) -> None:
     module = load(CODE)
     with pytest.raises(ExecutionError, match="is not on the server"):
@@ -122,6 +126,14 @@ def test_info(load: Load, server: FakeServer) -> None:
     assert squall.Function.from_id(told.function_id).info() == told
 
 
+@pytest.mark.covers(
+    "App.stats",
+    "App.stats(*)",
+    "Function.stats",
+    "Function.stats(since)",
+    "Function.stats(until)",
+    "Function.get_current_stats",
+)
 def test_stats(load: Load, server: FakeServer) -> None:
     module = load(CODE)
     module.app.deploy()
@@ -160,6 +172,7 @@ def piece(data: bytes, fd: int = 1, container: str = "ct-1") -> LogItem:
     return LogItem(container, "f", fd, data, 1_700_000_000.0)
 
 
+@pytest.mark.covers("App.logs.fetch", "App.logs.tail", "Function.logs.fetch", "Function.logs.tail")
 def test_logs_are_lines(load: Load, server: FakeServer) -> None:
     module = load(CODE)
     module.app.deploy()
@@ -177,6 +190,7 @@ def test_logs_are_lines(load: Load, server: FakeServer) -> None:
     assert (query.since, query.until) == (5, 6)
 
 
+@pytest.mark.covers("FunctionCall.logs.*")
 def test_logs_of_a_call(load: Load, server: FakeServer) -> None:
     module = load(CODE)
     module.app.deploy()
@@ -186,6 +200,7 @@ def test_logs_of_a_call(load: Load, server: FakeServer) -> None:
     assert (server.log_queries[0].call, server.log_queries[0].app) == (call.object_id, module.app.app_id)
 
 
+@pytest.mark.covers("App.logs.stream", "Function.logs.stream")
 def test_logs_stream_until_the_app_has_stopped(load: Load, server: FakeServer) -> None:
     module = load(CODE)
     module.app.deploy()

@@ -69,6 +69,7 @@ def both(dual: Any, *args: Any, **kwargs: Any) -> list[Any]:
     return [blocking, asyncio.run(run())]
 
 
+@pytest.mark.covers("Function.remote", "Function.remote.aio")
 def test_remote(math: Any) -> None:
     assert both(math.add.remote, 2) == [3, 3]
     assert both(math.add.remote, 2, y=5) == [7, 7]
@@ -83,6 +84,7 @@ def test_remote_takes_one_message_and_forgets_its_call(math: Any, server: FakeSe
     assert (call.batches, call.complete, call.kind, call.durable) == ([1], True, "unary", False)
 
 
+@pytest.mark.covers("Function.local", "Function.local.aio")
 def test_local(math: Any) -> None:
     assert math.add(2) == math.add.local(2) == 3
     assert asyncio.run(math.later.local(3)) == 6
@@ -98,11 +100,13 @@ def test_exceptions_come_home(math: Any) -> None:
     assert "return 12 / x" in str(caught.value.__cause__)
 
 
+@pytest.mark.covers("Function.map", "Function.map.aio")
 def test_map_keeps_the_order(math: Any, server: FakeServer) -> None:
     server.backwards = True
     assert both(math.add.map, range(200)) == [list(range(1, 201))] * 2
 
 
+@pytest.mark.covers("Function.map(order_outputs)")
 def test_map_gives_results_as_they_come(math: Any, server: FakeServer) -> None:
     server.paused = server.backwards = True
     results = math.add.map(iter(range(10)), order_outputs=False)
@@ -112,6 +116,7 @@ def test_map_gives_results_as_they_come(math: Any, server: FakeServer) -> None:
     assert got != sorted(got)
 
 
+@pytest.mark.covers("Function.map(kwargs)")
 def test_map_zips_and_gives_kwargs(math: Any) -> None:
     assert both(math.add.map, [1, 2, 3], [10, 20]) == [[11, 22]] * 2
     assert both(math.add.map, [1, 2], kwargs={"y": 100}) == [[101, 102]] * 2
@@ -226,6 +231,7 @@ def test_map_raises_the_first_and_cancels_the_rest(math: Any, server: FakeServer
     assert call.cancelled
 
 
+@pytest.mark.covers("Function.map(return_exceptions)")
 def test_map_returns_exceptions(math: Any) -> None:
     for results in both(math.divide.map, [1, 0, 2], return_exceptions=True):
         assert [type(r) for r in results] == [float, ZeroDivisionError, float]
@@ -283,6 +289,13 @@ def test_blocking_map_names_aio_for_asynchronous_iterables(math: Any) -> None:
         list(math.add.map(inputs()))
 
 
+@pytest.mark.covers(
+    "Function.starmap",
+    "Function.starmap.aio",
+    "Function.for_each",
+    "Function.for_each.aio",
+    "Function.for_each(ignore_exceptions)",
+)
 def test_starmap_and_for_each(math: Any) -> None:
     assert both(math.add.starmap, [(1, 2), (3, 4)]) == [[3, 7]] * 2
     assert both(math.add.for_each, [1, 2]) == [None, None]
@@ -291,6 +304,7 @@ def test_starmap_and_for_each(math: Any) -> None:
     math.divide.for_each([0], ignore_exceptions=True)
 
 
+@pytest.mark.covers("Function.remote_gen", "Function.remote_gen.aio", "App.function(is_generator)")
 def test_remote_gen(math: Any, server: FakeServer) -> None:
     assert both(math.count.remote_gen, 200) == [list(range(200))] * 2
     granted = next(iter(server.calls.values())).credits
@@ -397,6 +411,7 @@ def test_a_cancelled_task_cancels_the_call(math: Any, server: FakeServer) -> Non
     assert call.cancelled
 
 
+@pytest.mark.covers("Function.from_name")
 def test_a_function_of_a_deployed_app(load: Callable[..., Any], server: FakeServer) -> None:
     load(MATH).app.deploy()
     add = squall.Function.from_name("example", "add")

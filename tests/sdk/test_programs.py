@@ -57,6 +57,7 @@ def python(environ: dict[str, str]) -> Callable[..., str]:
     return python
 
 
+@pytest.mark.covers("App.local_entrypoint")
 def test_word_count(python: Callable[..., str], tmp_path: Path) -> None:
     result = tmp_path / "best.txt"
     out = python("-m", "squall", "run", "-w", str(result), "word_count.py", "--number", "20", "--top", "3")
@@ -94,9 +95,18 @@ def test_crawler(python: Callable[..., str]) -> None:
     ]
 
 
+@pytest.mark.covers(
+    "is_local",
+    "current_input_id",
+    "current_function_call_id",
+    "SQUALL_TASK_ID",
+    "SQUALL_IS_REMOTE",
+    "SQUALL_IMAGE_ID",
+    "SQUALL_ENVIRONMENT",
+)
 def test_a_program_from_standard_input(python: Callable[..., str]) -> None:
     program = """
-import squall
+import os, squall
 app = squall.App("typed")
 offset = 40
 
@@ -104,10 +114,19 @@ offset = 40
 def add(x):
     return x + offset
 
+@app.function()
+def where():
+    names = ["TASK_ID", "IS_REMOTE", "IMAGE_ID", "ENVIRONMENT"]
+    told = [os.environ["SQUALL_" + name] for name in names]
+    return told, squall.is_local(), squall.current_input_id(), squall.current_function_call_id()
+
 with app.run():
     print(add.remote(2))
+    (task, remote, image, environment), local, input_id, call_id = where.remote()
+    print(task[:3], remote, image[:3], environment, local, input_id == call_id + ":0")
+print(squall.is_local(), squall.current_input_id())
 """
-    assert python("-", stdin=program) == "42\n"
+    assert python("-", stdin=program) == "42\nct- 1 im- main False True\nTrue None\n"
 
 
 def test_inside_pytest(python: Callable[..., str], tmp_path: Path) -> None:

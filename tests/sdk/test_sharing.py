@@ -147,6 +147,7 @@ def test_the_capacity_has_an_end(load: Callable[..., Any]) -> None:
         load(f"@app.function()\n{decorators}def f(): pass\n")
 
 
+@pytest.mark.covers("concurrent", "concurrent(*)", "batched", "batched(*)")
 def test_the_server_is_told(load: Callable[..., Any], server: FakeServer) -> None:
     module = load(
         "@app.function()\n@squall.concurrent(max_inputs=20, target_inputs=5)\n"

@@ -58,6 +58,11 @@ NAMES: Mapping[str, str] = {
 }
 
 
+def missing_name(name: str) -> UnimplementedError:
+    """The error of a top-level name."""
+    return UnimplementedError(f"squall.{name} is not in this version of Squall: {NAMES[name]}")
+
+
 class Unavailable(UnimplementedError, AttributeError):
     """Also an AttributeError: `hasattr` says no instead of failing."""
 

@@ -152,6 +152,7 @@ async def test_who_waits_for_logs_is_woken(world: World) -> None:
 # --------------------------------------------------------------------------------------------------- recreate
 
 
+@pytest.mark.covers("App.deploy(strategy)")
 async def test_recreate_ends_containers_and_runs_their_inputs_on_the_new_version(world: World) -> None:
     client, node = await world.client(), await world.node()
     node.hold = True
