@@ -125,6 +125,35 @@ def test_idle_containers_make_room_for_somebody_who_has_nothing() -> None:
     assert of(w.exit("ct-0"), m.StartContainer)
 
 
+def test_idle_containers_make_room_for_a_function_that_waits_for_itself() -> None:
+    """Its only container is at work, at an input that has called the function again."""
+    w = world(cpu=3000)
+    w.arrive("fu-1", 2)
+    w.ready("ct-0")
+    w.ready("ct-1")
+    for container in ("ct-0", "ct-1"):
+        (input_id,) = w.boxes[container].inputs
+        w.finish(container, input_id)
+    w.function(m.FunctionConfig("fu-2", "other", m.Demand(1000, 512)))
+    w.arrive("fu-2", 1)
+    w.ready("ct-2")
+    w.start_input("ct-2", "in-2")
+    ended = [a.container for a in of(w.arrive("fu-2", 1), m.StopContainer)]
+    assert len(ended) == 1
+    assert of(w.arrive("fu-1", 1), m.StopContainer) == []
+    assert of(w.arrive("fu-2", 1), m.StopContainer) == []  # room is being made already
+    assert of(w.exit(ended[0]), m.StartContainer)
+
+
+def test_who_has_an_idle_container_takes_no_room() -> None:
+    w = world(cpu=2000)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.finish("ct-0", "in-0")
+    w.function(m.FunctionConfig("fu-2", "other", m.Demand(1000, 512), buffer_containers=1))
+    assert of(w.arrive("fu-2", 1), m.StopContainer) == []
+
+
 def test_a_stale_outcome_is_dropped() -> None:
     w = world()
     w.arrive("fu-1", 1)

@@ -364,12 +364,19 @@ class Scheduler:
         return True
 
     def _make_room(self, function: Function) -> None:
-        """Idle containers of others end early when somebody has nothing; room comes with their exit."""
-        if not function.live():
-            idle = [c for f in self._functions.values() if f is not function for c in self._spare(f)]
-            for container in placement.evictions(function.config.demand, self._nodes.values(), idle):
-                self._stop(container, "its room is needed")
+        """Idle containers of others end early for somebody whose own are all at work, as that of a function
+        which waits for a call of itself; room comes with their exit, and nothing more ends until then.
+        """
+        live = function.live()
+        if not live:
             self._say(function, "all nodes are full")
+        function.room &= self._containers.keys()
+        if function.room or not all(c.inputs for c in live):
+            return
+        idle = [c for f in self._functions.values() if f is not function for c in self._spare(f)]
+        for container in placement.evictions(function.config.demand, self._nodes.values(), idle):
+            self._stop(container, "its room is needed")
+            function.room.add(container.id)
 
     def _spare(self, function: Function) -> list[Container]:
         live = function.live()

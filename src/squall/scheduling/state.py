@@ -110,7 +110,10 @@ class Node:
 
 @dataclass(slots=True)
 class Function:
-    """`mean` is the running mean of seconds in user code, `start` of a container's start; None: unknown."""
+    """`mean` is the running mean of seconds in user code, `start` of a container's start; None: unknown.
+
+    `room`: containers of others that were told to end for this function, and have not yet.
+    """
 
     config: FunctionConfig
     queue: InputQueue = field(default_factory=InputQueue)
@@ -121,6 +124,7 @@ class Function:
     not_before: float = 0.0
     removed: bool = False
     said: str = ""
+    room: set[str] = field(default_factory=set)
 
     def observe_duration(self, seconds: float) -> None:
         self.mean = _mean(self.mean, seconds)
