@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squall.build.aptconfig import AptSettings
@@ -14,6 +13,7 @@ from squall.build.process import DirectHostRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from squall.wire.values import Manifest
 
@@ -57,21 +57,28 @@ class RecordingSandbox(Sandbox):
 
 @dataclass
 class FakeHost(HostRunner):
-    """Makes an empty base instead of running mmdebstrap or the copy; really removes directories."""
+    """Makes empty bases; really removes directories."""
 
     fail: tuple[str, ...] = ()
     ran: list[str] = field(default_factory=list)
 
-    async def run(self, argv: tuple[str, ...], log: Callable[[bytes], None]) -> StepResult:
-        if argv[0] == "rm":
-            return await DirectHostRunner().run(argv, log)
-        if argv[0] == "find":
-            return StepResult(0, "")
-        program = "mmdebstrap" if "mmdebstrap" in argv else argv[0]
-        self.ran.append(program)
-        target = argv[-2] if program == "mmdebstrap" else argv[4]
-        _make(Path(target))
-        return StepResult(1, "no mirror") if program in self.fail else StepResult(0, "")
+    async def debian_base(self, target: Path, suite: str, log: Callable[[bytes], None]) -> StepResult:
+        log(f"{suite}\n".encode())
+        return self._make("debian", target)
+
+    async def host_base(self, target: Path, log: Callable[[bytes], None], *, own_python: bool) -> StepResult:
+        log(f"own Python: {own_python}\n".encode())
+        return self._make("host", target)
+
+    async def remove(self, tree: Path) -> None:
+        await DirectHostRunner().remove(tree)
+
+    def _make(self, kind: str, target: Path) -> StepResult:
+        self.ran.append(kind)
+        if kind in self.fail:
+            return StepResult(1, "no mirror")
+        _make(target)
+        return StepResult(0, "")
 
 
 @dataclass

@@ -96,7 +96,7 @@ def test_equal_beginnings_are_built_once(node: Node) -> None:
 
     assert one.layers[:2] == two.layers[:2]
     assert [call.argv[2] for call in node.sandbox.calls] == ["a", "b", "c"]
-    assert node.host.ran == ["mmdebstrap"]
+    assert node.host.ran == ["debian"]
     assert "Step 1 of 2: run_commands a (cached)" in node.text
 
 
@@ -108,7 +108,7 @@ def test_at_the_same_time_too(node: Node) -> None:
     one, two = asyncio.run(both())
 
     assert one.layers[:2] == two.layers[:2]
-    assert node.host.ran == ["mmdebstrap"]
+    assert node.host.ran == ["debian"]
     assert len(node.sandbox.calls) == 3
 
 
@@ -204,13 +204,14 @@ def test_the_host_is_the_base_where_no_mirror_is_reached(node: Node, monkeypatch
         return HostCopy("/usr/bin/python-of-the-host")
 
     monkeypatch.setattr(HostCopy, "find", find)
-    node.host.fail = ("mmdebstrap",)
+    node.host.fail = ("debian",)
 
     image = node.ensure(run("a"))
 
-    assert node.host.ran == ["mmdebstrap", "/bin/sh"]
+    assert node.host.ran == ["debian", "host"]
     assert image.python == "/usr/bin/python-of-the-host"
     assert "Cannot make debian_slim" in node.text
+    assert "own Python: False" in node.text
     assert len(list((node.state / "layers").glob("*/fs"))) == 2
 
 
@@ -219,7 +220,7 @@ def test_a_base_that_cannot_be_made_at_all(node: Node, monkeypatch: pytest.Monke
         return None
 
     monkeypatch.setattr(HostCopy, "find", find)
-    node.host.fail = ("mmdebstrap",)
+    node.host.fail = ("debian",)
 
     with pytest.raises(BuildError, match="cannot be made") as caught:
         node.ensure(run("a"))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,27 @@ def ours(state: str) -> list[str]:
     commands = (p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists())
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return [c.decode() for c in commands if state.encode() in c] + [m for m in mounts if state in m]
+
+
+def has_begun(state: str, name: str) -> bool:
+    """Whether it is the program itself and no longer what starts it."""
+    command = Path(f"/proc/{child(state, name).pid}/cmdline").read_bytes()
+    return f"squall.{name}".encode() in command and b"squall.daemon.view" not in command
+
+
+def privileges_of(process: Process) -> dict[str, set[str]]:
+    """The ids that are root's and the sets of capabilities that hold any, by what they begin with.
+
+    The bounding set is left out: no_new_privs, which must be set, makes it useless.
+    """
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    ids = {name: fields[name] for name in ("Uid", "Gid", "Groups")}
+    capabilities = {name: fields[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")}
+    found = {name: {name for _ in values if "0" in values} for name, values in ids.items()}
+    found["Cap"] = {name for name, (value,) in capabilities.items() if int(value, 16)}
+    found["Cap"] |= set() if fields["NoNewPrivs"] == ["1"] or "0" in ids["Uid"] else {"NoNewPrivs"}
+    return found
 
 
 def run(*arguments: str, code: int = 0) -> str:
@@ -210,8 +232,14 @@ def test_with_the_launcher_nothing_is_left_either(state: str, monkeypatch: pytes
     connect().close()
     if record(state).driver != "namespaces":
         pytest.skip(f"this host has no namespaces: {record(state).losses}")
-    status = Path(f"/proc/{child(state, 'server').pid}/status").read_text()
-    assert "Uid:\t0" not in status
-    assert Path(f"/proc/{child(state, 'launcher').pid}/status").read_text().count("Uid:\t0") == 1
+    for name in ("server", "node"):
+        until(partial(has_begun, state, name))
+        assert privileges_of(child(state, name)) == {
+            "Uid": set(),
+            "Gid": set(),
+            "Groups": set(),
+            "Cap": set(),
+        }
+    assert privileges_of(child(state, "launcher"))["Uid"] == {"Uid"}
     assert embedded.stop(state)
     assert ours(state) == []

@@ -181,6 +181,37 @@ def test_directories_are_their_owners(tmp_path: Path) -> None:
     assert os.stat(tmp_path / "node" / "layers" / "usr").st_uid == 0
 
 
+def test_an_agent_without_root_gets_what_one_with_root_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give directories away")
+    state.prepare(str(tmp_path), None)
+    node = tmp_path / "node"
+    for folder in ("layers/la-1.x/fs", "locks", "containers/ct-1/io"):
+        (node / folder).mkdir(parents=True)
+    for file in ("node-id", "layers/la-1.json", "layers/la-1.x/fs/passwd", "locks/la-1.lock"):
+        (node / file).touch()
+    chown, calls = os.chown, []
+
+    def cut_short(path: str, *arguments: int, **options: bool) -> None:
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(5, "Input/output error")
+        chown(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chown", cut_short)
+        with pytest.raises(InvalidError, match="Input/output error"):
+            state.prepare(str(tmp_path), NOBODY)
+    state.prepare(str(tmp_path), NOBODY)
+
+    given = [".", "node-id", "locks", "locks/la-1.lock", "layers", "containers", "containers/ct-1/io"]
+    assert {name: (node / name).stat().st_uid for name in given} == dict.fromkeys(given, NOBODY.uid)
+    kept = ["layers/la-1.json", "layers/la-1.x", "layers/la-1.x/fs", "layers/la-1.x/fs/passwd"]
+    assert {name: (node / name).stat().st_uid for name in kept} == dict.fromkeys(kept, 0)
+
+
 def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert state.file_system("/proc/self") == "proc"
     monkeypatch.setattr(state, "file_system", lambda _path: "nfs4")
@@ -205,9 +236,11 @@ def test_command_lines() -> None:
     launcher, server, agent = programs.plan(options, "namespaces", NOBODY, {})
     assert [p.name for p in (launcher, server, agent)] == ["launcher", "server", "node"]
     (process_agent,) = programs.plan(Options("/s", server="https://h:1"), "process", NOBODY, {})
-    for program in (launcher, agent):  # root makes base systems: docs/architecture.md, "Who is root"
-        assert "squall.daemon.view" not in program.command
-    for program in (server, process_agent):
+    assert launcher.command[:3] == (sys.executable, "-m", "squall.runtime.launcher")
+    assert "--owner-uid 65534 --writable /s/node --base-maker squall.build.bases.make" in " ".join(
+        launcher.command
+    )
+    for program in (server, agent, process_agent):
         assert program.command[:5] == (sys.executable, "-m", "squall.daemon.view", "--uid", "65534")
         assert program.environ["HOME"] == f"/s/{program.name}"
     assert server.command[-2:] == ("--listen", "0.0.0.0:8400")

@@ -286,6 +286,19 @@ def test_not_root_is_one_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "option",
+    [("--addresses", "10.0.0.0/33"), ("--addresses", "fd00::/64"), ("--refuse", "-x"), ("--refuse", "all")],
+)
+def test_networks_that_are_none_are_one_line(tmp_path: Path, option: tuple[str, str]) -> None:
+    given = ["--state", str(tmp_path), "--socket", "/nowhere", "--owner-uid", "0", "=".join(option)]
+    command = [sys.executable, "-m", "squall.runtime.launcher", *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (2, "", 1)
+    assert done.stdout.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
 _AS_NOBODY = """
 import os, sys
 from squall.runtime.launcher import __main__ as launcher

@@ -69,15 +69,27 @@ class Sandbox(ABC):
 
 
 class HostRunner(ABC):
-    """Runs one of our own programs as root on the host; the node implements it with its launcher.
+    """What only root may do on the host: make base systems, whose files are root's, and remove such trees.
 
-    What it is asked to run is made of this package's constants and of the host's own files, never of anything
-    that a tenant sent.
+    Each is a thing by name and no command line, so that whoever does it need not trust the one who asks. The
+    node implements it with its launcher.
     """
 
     @abstractmethod
-    async def run(self, argv: tuple[str, ...], log: Callable[[bytes], None]) -> StepResult:
-        """Run `argv` to its end; output goes to `log`. A program that is not there ends with code 127."""
+    async def debian_base(self, target: Path, suite: str, log: Callable[[bytes], None]) -> StepResult:
+        """Make a small Debian of this machine's own release, which is `suite`, at `target`.
+
+        Nothing is there before, nor after a failure that the result tells. Raises BuildError when it cannot
+        even be tried.
+        """
+
+    @abstractmethod
+    async def host_base(self, target: Path, log: Callable[[bytes], None], *, own_python: bool) -> StepResult:
+        """The same with a copy of the host's programs; `own_python`: also the interpreter that runs us."""
+
+    @abstractmethod
+    async def remove(self, tree: Path) -> None:
+        """Delete a tree, whoever owns its files. One that is not there is fine. Raises BuildError."""
 
 
 class Files(ABC):

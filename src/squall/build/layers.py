@@ -84,8 +84,8 @@ class LayerStore:
         """
         removed = []
         for folder in list(self._folder.iterdir()):
-            if folder.is_dir() and not self._counts(folder, in_use, kept):
-                await self._remove(folder)
+            counts = not folder.is_dir() or self._counts(folder, in_use, kept)
+            if not counts and await self._remove(folder):
                 removed.append(folder.name)
         return removed
 
@@ -96,9 +96,13 @@ class LayerStore:
             return True
         return not self.locks.is_free(layer_id)
 
-    async def _remove(self, folder: Path) -> None:
-        argv = ("rm", "-rf", "--one-file-system", "--", str(folder))
-        await self._host.run(argv, lambda _: None)
+    async def _remove(self, folder: Path) -> bool:
+        """Whether it is gone; what stays counts for nothing, and the next sweep tries again."""
+        try:
+            await self._host.remove(folder)
+        except BuildError:
+            return False
+        return True
 
     def _layer(self, name: str) -> Layer:
         return Layer(name.partition(".")[0], name, self._folder / name)

@@ -1,18 +1,20 @@
-"""Runs a program on the host, its output streamed: for the process driver, and for root's own programs."""
+"""Runs a program on the host, its output streamed: for the process driver, and for who is root itself."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import sys
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from squall.build.base import HostRunner, StepResult
+from squall.build.base import BuildError, HostRunner, StepResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 #: Lines of a failing program that an error shows, and the most bytes of one of them.
 TAIL_LINES = 20
@@ -22,6 +24,9 @@ TAIL_LINE_BYTES = 1000
 TERMINATE_S = 3.0
 #: What shells answer for a program that is not there.
 NOT_FOUND = 127
+
+#: Makes base systems, as root.
+MAKER = (sys.executable, "-m", "squall.build.bases.make")
 
 
 class Tail:
@@ -83,7 +88,15 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 class DirectHostRunner(HostRunner):
-    """For an agent that is root itself."""
+    """For whoever is root itself."""
 
-    async def run(self, argv: tuple[str, ...], log: Callable[[bytes], None]) -> StepResult:
-        return await run(argv, log)
+    async def debian_base(self, target: Path, suite: str, log: Callable[[bytes], None]) -> StepResult:
+        return await run((*MAKER, "debian", str(target), suite), log)
+
+    async def host_base(self, target: Path, log: Callable[[bytes], None], *, own_python: bool) -> StepResult:
+        return await run((*MAKER, "host", str(target), *(["--own-python"] if own_python else [])), log)
+
+    async def remove(self, tree: Path) -> None:
+        result = await run(("rm", "-rf", "--one-file-system", "--", str(tree)), lambda _: None)
+        if result.exit_code:
+            raise BuildError(f"cannot remove {tree}: {result.tail}")

@@ -19,22 +19,18 @@ if TYPE_CHECKING:
 _AGENT_PATIENCE_S = 6.0
 #: The launcher takes down what containers and networks left.
 _LAUNCHER_PATIENCE_S = 10.0
+#: What makes base systems as root, run by the launcher.
+_BASE_MAKER = "squall.build.bases.make"
 
 
 def plan(options: Options, driver: str, identity: Identity | None, environ: dict[str, str]) -> list[Program]:
-    """What to start, in this order. The server runs as `identity`, if there is one.
-
-    So does the agent of the process driver. With namespaces it keeps root for now: it makes base
-    systems, whose files belong to root (see "Who is root" in docs/architecture.md).
-    """
+    """What to start, in this order. Server and agent run as `identity`, if there is one."""
     programs = []
-    agent = identity
     if driver == "namespaces":
-        agent = None
-        programs.append(_launcher(options, environ))
+        programs.append(_launcher(options, identity, environ))
     if not options.server:
         programs.append(_as(identity, options, "server", _server(options, environ)))
-    return [*programs, _as(agent, options, "node", _agent(options, driver, environ))]
+    return [*programs, _as(identity, options, "node", _agent(options, driver, environ))]
 
 
 def _as(identity: Identity | None, options: Options, folder: str, program: Program) -> Program:
@@ -49,11 +45,12 @@ def _as(identity: Identity | None, options: Options, folder: str, program: Progr
     )
 
 
-def _launcher(options: Options, environ: dict[str, str]) -> Program:
+def _launcher(options: Options, identity: Identity | None, environ: dict[str, str]) -> Program:
     folder = os.path.join(options.state, "launcher")
     node = os.path.join(options.state, "node")
-    command = ["--state", folder, "--socket", _launcher_socket(options), "--owner-uid", str(os.geteuid())]
-    command += ["--writable", node]
+    owner = identity.uid if identity else os.geteuid()
+    command = ["--state", folder, "--socket", _launcher_socket(options), "--owner-uid", str(owner)]
+    command += ["--writable", node, "--base-maker", _BASE_MAKER]
     for path in host.shown_directories(environ):
         command += ["--readable", path]
     arguments = _python("squall.runtime.launcher", command)

@@ -52,9 +52,12 @@ def _make(path: str, owner: Identity | None) -> None:
 
 
 def _give(top: str, old: int, uid: int, gid: int) -> None:
-    """All that the earlier owner had there, and nothing else: layers belong to root whoever made them."""
-    for base, folders, files in os.walk(top):
-        for path in (base, *(os.path.join(base, name) for name in (*folders, *files))):
+    """All that the earlier owner had there, and nothing else: layers belong to root whoever made them.
+
+    The top comes last, so that a start which is cut short is made good by the next one.
+    """
+    for base, folders, files in os.walk(top, topdown=False):
+        for path in (*(os.path.join(base, name) for name in (*folders, *files)), base):
             if os.lstat(path).st_uid == old and (old != 0 or not path.startswith(f"{top}/layers/")):
                 os.chown(path, uid, gid, follow_symlinks=False)
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squall.build.directories import DirectoryBuilder
-from squall.build.process import DirectHostRunner
 from squall.build.venv import VenvBuilder
 from squall.node import resources, squallcopy
 from squall.node.agent import Agent, Parts
 from squall.node.endpoint import Endpoint
+from squall.node.hostrunner import LauncherHostRunner
 from squall.node.link import RefusedError
 from squall.node.sandbox import NodeSandbox
 from squall.node.settings import Settings
@@ -123,10 +123,10 @@ async def parts(settings: Settings) -> Parts:
     runtime = await _runtime(settings)
 
     def make_builder(files: Files) -> Builder:
-        if isinstance(runtime, ProcessRuntime):
+        if not isinstance(runtime, NamespacesRuntime):
             return VenvBuilder(settings.state, files)
         sandbox = NodeSandbox(runtime, settings.build_timeout)
-        return DirectoryBuilder(settings.state, sandbox, files, DirectHostRunner())
+        return DirectoryBuilder(settings.state, sandbox, files, LauncherHostRunner(runtime))
 
     return Parts(
         settings=settings,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-from collections import deque
 from typing import TYPE_CHECKING
 
 from squall.build.base import BuildError, Sandbox, StepResult
+from squall.node.output import Output
 from squall.node.specs import DEFAULTS
 from squall.runtime.driver import DriverError
 from squall.runtime.spec import ContainerSpec, Mount
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 #: Builds share a range of uids of their own, far above those of workspaces (the last that launchers accept).
 WORKSPACE = "builds.node"
 UID_BASE = 1_000_000 + 65_536 * 15_242
-#: What is kept of a step's output for its error: lines, and bytes of one.
-_LINES, _LINE = 20, 2000
-_CHUNK = 64 << 10
 
 
 class NodeSandbox(Sandbox):
@@ -65,7 +61,7 @@ class NodeSandbox(Sandbox):
 
     async def _run(self, spec: ContainerSpec, log: Callable[[bytes], None]) -> StepResult:
         started = await self._runtime.start(spec)
-        output = _Output(log)
+        output = Output(log)
         output.watch(started.stdout)
         output.watch(started.stderr)
         try:
@@ -85,47 +81,6 @@ class NodeSandbox(Sandbox):
     async def _end(self, container: str) -> None:
         await self._runtime.kill(container)
         await self._runtime.wait(container)
-
-
-class _Output:
-    """Both pipes of a step, and the last lines of them."""
-
-    def __init__(self, log: Callable[[bytes], None]) -> None:
-        self._log = log
-        self._loop = asyncio.get_running_loop()
-        self._pipes: list[int] = []
-        self._lines: deque[bytes] = deque(maxlen=_LINES)
-        self._rest = b""
-
-    def watch(self, fd: int) -> None:
-        os.set_blocking(fd, False)
-        self._pipes.append(fd)
-        self._loop.add_reader(fd, self._read, fd)
-
-    def tail(self) -> str:
-        lines = [*self._lines, *([self._rest] if self._rest else [])]
-        return b"\n".join(line[-_LINE:] for line in lines).decode(errors="replace")
-
-    def close(self) -> None:
-        for fd in self._pipes:
-            self._loop.remove_reader(fd)
-            while self._read(fd):
-                pass
-            os.close(fd)
-        self._pipes.clear()
-
-    def _read(self, fd: int) -> bool:
-        try:
-            data = os.read(fd, _CHUNK)
-        except OSError:
-            return False
-        if not data:
-            self._loop.remove_reader(fd)
-            return False
-        self._log(data)
-        *lines, self._rest = (self._rest + data)[-_CHUNK:].split(b"\n")
-        self._lines.extend(lines)
-        return True
 
 
 def _code(status: ExitStatus) -> int:

@@ -19,6 +19,7 @@ from squall.runtime.launcher.container import status_from_json
 from squall.runtime.spec import ContainerSpec, ExitStatus, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from squall.runtime.launcher.messages import Message
@@ -39,6 +40,7 @@ class NamespacesRuntime(Runtime):
         self._last_id = 0
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
+        self._jobs: dict[int, asyncio.Future[int]] = {}
 
     @classmethod
     async def connect(cls, path: Path) -> NamespacesRuntime:
@@ -83,8 +85,20 @@ class NamespacesRuntime(Runtime):
         return [await self._adopt(name) for name in listed["containers"] if name not in self._ends]
 
     async def remove(self, path: str) -> None:
-        """Delete a tree that containers wrote (its files belong to root), soon. Raises `DriverError`."""
+        """Delete a tree of root's, or what containers wrote. Gone on return. Raises `DriverError`."""
         await self._ask("remove", path=_real(path))
+
+    async def debian_base(self, path: str, suite: str, output: Callable[[int], None]) -> int:
+        """Have a Debian of the machine's own release `suite` made at `path`, where nothing is.
+
+        `output` gets the descriptor of what the program says, and owns it. Gives an exit code. Raises
+        `DriverError`.
+        """
+        return await self._job("debian_base", output, path=_real(path), suite=suite)
+
+    async def host_base(self, path: str, output: Callable[[int], None], *, own_python: bool) -> int:
+        """The same with a copy of the host's programs, and with the interpreter that runs the launcher."""
+        return await self._job("host_base", output, path=_real(path), own_python=own_python)
 
     async def close(self) -> None:
         """End the launcher with all that it holds."""
@@ -99,12 +113,32 @@ class NamespacesRuntime(Runtime):
             self._loop.remove_reader(self._connection)
             self._connection.close()
             self._connection = None
-        waiting: list[asyncio.Future[Any]] = [*self._answers.values(), *self._ends.values()]
+        waiting: list[asyncio.Future[Any]] = [
+            *self._answers.values(),
+            *self._ends.values(),
+            *self._jobs.values(),
+        ]
         for future in waiting:
             if not future.done():
                 future.set_exception(DriverError("the connection to the launcher is closed"))
                 future.exception()  # told to whoever waits; nobody has to
         self._answers.clear()
+
+    async def _job(self, operation: str, output: Callable[[int], None], **fields: Any) -> int:
+        """A program that the launcher runs; it ends early when we are cancelled."""
+        number = self._last_id + 1  # of the request that comes now
+        ended: asyncio.Future[int] = self._loop.create_future()
+        self._jobs[number] = ended
+        try:
+            _, (descriptor,) = await self._ask(operation, **fields)
+            output(descriptor)
+            return await ended
+        except asyncio.CancelledError:
+            with suppress(DriverError):
+                self._send({"id": 0, "op": "cancel_job", "job": number})
+            raise
+        finally:
+            del self._jobs[number]
 
     async def _adopt(self, name: str) -> Started:
         ok, descriptors = await self._ask("adopt", container=name)
@@ -165,6 +199,11 @@ class NamespacesRuntime(Runtime):
             if end is not None and not end.done():
                 end.set_result(status_from_json(message["status"]))
             return
+        if message.get("event") == "job":
+            job = self._jobs.get(message["job"])
+            if job is not None and not job.done():
+                _end_job(job, message)
+            return
         waiting = self._answers.pop(message["id"], None)
         if waiting is None or waiting.done():
             messages.close_all(descriptors)
@@ -172,6 +211,13 @@ class NamespacesRuntime(Runtime):
             waiting.set_exception(DriverError(message["error"]))
         else:
             waiting.set_result((message["ok"], descriptors))
+
+
+def _end_job(job: asyncio.Future[int], message: Message) -> None:
+    if message["error"]:
+        job.set_exception(DriverError(message["error"]))
+    else:
+        job.set_result(message["code"])
 
 
 def _real(path: str) -> str:

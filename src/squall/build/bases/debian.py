@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 from squall.build.bases.base import BaseSystem
@@ -54,19 +55,27 @@ class DebianSlim(BaseSystem):
         return Step("debian_slim", {"by": "mmdebstrap", **identity})
 
     async def make(self, layer: Layer, host: HostRunner, log: Callable[[bytes], None]) -> StepResult:
-        sources, options = layer.folder / "sources.list", layer.folder / "apt.conf"
-        sources.write_text(self._machine.apt.sources_list(_KeyFiles(layer.folder)), encoding="utf-8")
-        options.write_text("\n".join([*self._options(), ""]), encoding="utf-8")
-        result = await host.run(_argv(self._machine.apt.suite, layer.fs, sources, options), log)
-        if result.exit_code != 0:
-            return result
-        # A container's /dev is its own.
-        return await host.run(("find", str(layer.fs / "dev"), "-xdev", "-mindepth", "1", "-delete"), log)
+        return await host.debian_base(layer.fs, self._machine.apt.suite, log)
 
-    def _options(self) -> tuple[str, ...]:
-        bundle = self._machine.pip.ca_bundle
-        ca = (f'Acquire::https::CAInfo "{bundle}";',) if bundle else ()
-        return (*_IMPATIENT, *self._machine.apt.options, *ca)
+
+def bootstrap(machine: Machine, target: Path) -> int:
+    """Make it, as root; files that only the making needs lie beside `target`. Gives an exit code."""
+    sources, options = target.parent / "sources.list", target.parent / "apt.conf"
+    sources.write_text(machine.apt.sources_list(_KeyFiles(target.parent)), encoding="utf-8")
+    options.write_text("\n".join([*_options(machine), ""]), encoding="utf-8")
+    code = _run(_argv(machine.apt.suite, target, sources, options))
+    # A container's /dev is its own.
+    return code or _run(("find", str(target / "dev"), "-xdev", "-mindepth", "1", "-delete"))
+
+
+def _options(machine: Machine) -> tuple[str, ...]:
+    bundle = machine.pip.ca_bundle
+    ca = (f'Acquire::https::CAInfo "{bundle}";',) if bundle else ()
+    return (*_IMPATIENT, *machine.apt.options, *ca)
+
+
+def _run(argv: tuple[str, ...]) -> int:
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode
 
 
 class _KeyFiles:

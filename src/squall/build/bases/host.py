@@ -6,6 +6,7 @@ Tenants of such an image see which programs the host has, so it is for machines 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from squall.wire.values import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from squall.build.base import HostRunner, StepResult
     from squall.build.layers import Layer
@@ -63,10 +65,12 @@ done
 
 
 class HostCopy(BaseSystem):
-    def __init__(self, python: str, prefixes: tuple[str, ...] = ()) -> None:
+    """`own_python`: with the interpreter that runs us, which the copy of /usr may lack."""
+
+    def __init__(self, python: str, *, own_python: bool = False) -> None:
         self.title = f"a copy of this host's /usr (Python: {python})"
         self.python = python
-        self._prefixes = prefixes
+        self._own_python = own_python
 
     @classmethod
     async def find(cls, minor: str) -> HostCopy | None:
@@ -82,9 +86,7 @@ class HostCopy(BaseSystem):
     @classmethod
     def own(cls) -> HostCopy:
         """With the interpreter that runs us."""
-        prefix = os.path.realpath(sys.base_prefix)
-        outside = () if (prefix + "/").startswith("/usr/") else (prefix,)
-        return cls(os.path.realpath(sys.executable), outside)
+        return cls(os.path.realpath(sys.executable), own_python=True)
 
     @property
     def step(self) -> Step:
@@ -92,4 +94,12 @@ class HostCopy(BaseSystem):
 
     async def make(self, layer: Layer, host: HostRunner, log: Callable[[bytes], None]) -> StepResult:
         log(b"Copying the host's /usr without its documentation; such an image is for one tenant.\n")
-        return await host.run(("/bin/sh", "-c", _SCRIPT, "host", str(layer.fs), *self._prefixes), log)
+        return await host.host_base(layer.fs, log, own_python=self._own_python)
+
+
+def copy(target: Path, *, own_python: bool) -> int:
+    """Make it, as root. Gives an exit code."""
+    prefix = os.path.realpath(sys.base_prefix)
+    outside = [prefix] if own_python and not f"{prefix}/".startswith("/usr/") else []
+    command = ["/bin/sh", "-c", _SCRIPT, "host", str(target), *outside]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode

@@ -20,13 +20,13 @@ from squall.runtime.launcher.server import Server
 from squall.runtime.launcher.sources import SourceError, Sources
 from squall.runtime.launcher.sweeper import Sweeper
 from squall.runtime.linux import mounts, processes
-from squall.runtime.network import NetworkConfig, NetworkError, NetworkPool
+from squall.runtime.network import NetworkError, NetworkPool
 
 if TYPE_CHECKING:
     from squall.runtime.launcher.config import Config
 
 #: The launcher's own directories in its state directory.
-DIRECTORIES = ("zones", "scratch", "points", "empty")
+DIRECTORIES = ("zones", "scratch", "points", "empty", "bases")
 
 
 class StartError(Exception):
@@ -34,8 +34,14 @@ class StartError(Exception):
 
 
 def main() -> int:
+    given = config.parse(sys.argv[1:])
     try:
-        _serve(config.parse(sys.argv[1:]))
+        _ = given.network
+    except NetworkError as error:
+        print(f"error: {error}", flush=True)
+        return 2
+    try:
+        _serve(given)
     except (StartError, SourceError, CgroupError, NetworkError, ValueError) as error:
         print(f"error: {error}", flush=True)
         return 1
@@ -123,21 +129,15 @@ def _make_host(given: Config) -> Host:
 
 def _clear(given: Config, host: Host) -> None:
     cleanup.kill_zones(given.state / "zones")
-    cleanup.sweep(given.state / "scratch", host.sweeper)
+    for name in ("scratch", "bases"):
+        cleanup.sweep(given.state / name, host.sweeper)
     if host.cgroups is not None:
         host.cgroups.remove_stale(set())
 
 
 def _network(given: Config) -> tuple[NetworkPool | None, str]:
     """The pool, or why there is none: containers without network still work then."""
-    pool = NetworkPool(
-        NetworkConfig(
-            subnet=given.addresses,
-            refuse=given.refuse,
-            table=f"squall_{given.key}",
-            link_prefix=f"sq{given.key[:6]}",
-        )
-    )
+    pool = NetworkPool(given.network)
     pool.clean_stale()
     if given.no_network:
         return None, "it was turned off"

@@ -6,9 +6,10 @@ import argparse
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from squall.runtime.network.config import DEFAULT_SUBNET
+from squall.runtime.network.config import DEFAULT_SUBNET, NetworkConfig
 
 #: Forces what older kernels need, in tests: names separated by commas.
 FORCE_FALLBACK = "SQUALL_FORCE_FALLBACK"
@@ -19,7 +20,10 @@ DEFAULT_UID_LAST = 1_000_000_000
 
 @dataclass(frozen=True)
 class Config:
-    """`state` is the launcher's alone; `socket` is where the agent of user `owner_uid` finds it."""
+    """`state` is the launcher's alone; `socket` is where the agent of user `owner_uid` finds it.
+
+    `base_maker` is the module to run, as root, for an agent that needs a base system; empty for none.
+    """
 
     state: Path
     socket: Path
@@ -32,11 +36,22 @@ class Config:
     addresses: str = DEFAULT_SUBNET
     refuse: tuple[str, ...] = ()
     no_network: bool = False
+    base_maker: str = ""
 
     @property
     def key(self) -> str:
         """Short and stable for a state directory: names the cgroups and links of this launcher."""
         return hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:8]
+
+    @cached_property
+    def network(self) -> NetworkConfig:
+        """Raises `NetworkError`."""
+        return NetworkConfig(
+            subnet=self.addresses,
+            refuse=self.refuse,
+            table=f"squall_{self.key}",
+            link_prefix=f"sq{self.key[:6]}",
+        )
 
 
 def parse(arguments: list[str]) -> Config:
@@ -54,6 +69,7 @@ def parse(arguments: list[str]) -> Config:
     )
     parser.add_argument("--refuse", action="append", default=[], help="a network containers may not reach")
     parser.add_argument("--no-network", action="store_true", help="containers have their loopback only")
+    parser.add_argument("--base-maker", default="", help="the module that makes base systems")
     given = parser.parse_args(arguments)
     lists = {name: tuple(getattr(given, name)) for name in ("readable", "writable", "refuse")}
     return Config(**{**vars(given), **lists})

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from squall.runtime.launcher import agents
 from squall.runtime.launcher.container import Container, LaunchError, status_to_json
+from squall.runtime.launcher.jobs import JobError, Jobs
 from squall.runtime.launcher.sources import SourceError
-from squall.runtime.launcher.validate import SpecError, checked_id, parse_spec
+from squall.runtime.launcher.validate import SpecError, checked_id, checked_path, parse_spec
 from squall.runtime.launcher.workspaces import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from squall.runtime.launcher.agents import Agent
     from squall.runtime.launcher.config import Config
     from squall.runtime.launcher.container import Host
+    from squall.runtime.launcher.jobs import Job
     from squall.runtime.launcher.messages import Message
     from squall.runtime.spec import ExitStatus
 
@@ -55,6 +57,7 @@ class Server:
         self._containers: dict[str, Container] = {}
         self._ended: dict[str, tuple[Container, ExitStatus]] = {}
         self._waiting: dict[str, tuple[Agent, object]] = {}
+        self._jobs = Jobs(config.base_maker, config.state / "bases", host.sources, host.sweeper)
         self._closing: float | None = None
         self._used = time.monotonic()
         self._closers: list[tuple[Agent, object]] = []
@@ -69,6 +72,9 @@ class Server:
             "adopt": self._adopt,
             "forget": self._forget,
             "remove": self._remove,
+            "debian_base": lambda agent, request: self._job(agent, request, self._jobs.debian_base),
+            "host_base": lambda agent, request: self._job(agent, request, self._jobs.host_base),
+            "cancel_job": self._cancel_job,
             "close": self._close,
         }
 
@@ -91,13 +97,13 @@ class Server:
     def _may_leave(self) -> bool:
         if self._closing is None:
             return False
-        return not self._containers or time.monotonic() > self._closing
+        return not (self._containers or self._jobs) or time.monotonic() > self._closing
 
     def _patience(self) -> float | None:
         """Seconds until something is due without an event; None if nothing is."""
         if self._closing is not None or any(not c.started for c in self._containers.values()):
             return 1.0
-        if not self._agents or any(w.zone for w in self._workspaces.values()):
+        if not self._agents or self._jobs or any(w.zone for w in self._workspaces.values()):
             return 30.0
         return None
 
@@ -113,8 +119,10 @@ class Server:
             self._selector.unregister(agent.connection)
             agent.connection.close()
             self._agents.remove(agent)
+            self._jobs.end_of(agent)
+        self._jobs.end_late(now)
         self._sweep()
-        if self._agents or self._containers or self._ended:
+        if self._agents or self._containers or self._ended or self._jobs:
             self._used = now
         elif now - self._used > ORPHAN_S:
             self._begin_closing()
@@ -149,7 +157,7 @@ class Server:
             if operation is None:
                 raise RequestError(f"unknown operation {request.get('op')!r}")
             operation(agent, request)
-        except (RequestError, SpecError, LaunchError, WorkspaceError, SourceError) as error:
+        except (RequestError, SpecError, LaunchError, WorkspaceError, SourceError, JobError) as error:
             agent.send({"id": request.get("id"), "error": str(error)})
         except OSError as error:
             agent.send({"id": request.get("id"), "error": f"{request.get('op')} failed: {error}"})
@@ -235,16 +243,36 @@ class Server:
         self._answer(agent, request, {})
 
     def _remove(self, agent: Agent, request: Message) -> None:
-        """Delete a tree that containers wrote, as its files belong to root."""
-        path = request.get("path")
-        if not isinstance(path, str):
-            raise RequestError("path is no text")
-        parent, name = os.path.split(path)
-        if name in ("", ".", ".."):
-            raise RequestError(f"{path!r} does not name a tree")
+        """Delete a tree that containers wrote or a base system, as its files belong to root."""
+        parent, name = os.path.split(checked_path(request.get("path")))
         directory = self._host.sources.open(parent, writable=True)
-        self._host.sweeper.remove(directory, name)
+
+        def done(gone: bool) -> None:
+            if gone:
+                self._answer(agent, request, {})
+            else:
+                agent.send({"id": request.get("id"), "error": f"{name} could not be deleted"})
+
+        self._host.sweeper.remove(directory, name, done)
         os.close(directory)
+
+    def _job(
+        self, agent: Agent, request: Message, start: Callable[[Agent, Message], tuple[Job, int]]
+    ) -> None:
+        """Start a program of root's; the answer has the end of its output, an event tells its own end."""
+        if self._closing is not None:
+            raise RequestError("the launcher is closing")
+        job, output = start(agent, request)
+        self._watch(job.pidfd, lambda: self._job_ended(job))
+        self._answer(agent, request, {}, [output])
+        os.close(output)
+
+    def _job_ended(self, job: Job) -> None:
+        self._selector.unregister(job.pidfd)
+        self._jobs.ended(job)
+
+    def _cancel_job(self, agent: Agent, request: Message) -> None:
+        self._jobs.cancel(agent, request.get("job"))
         self._answer(agent, request, {})
 
     def _close(self, agent: Agent, request: Message) -> None:
@@ -306,6 +334,7 @@ class Server:
             self._closing = time.monotonic() + CLOSE_TIMEOUT_S
             for container in self._containers.values():
                 container.kill(signal.SIGKILL)
+            self._jobs.end_all()
 
     def _leave(self) -> None:
         """Give everything back that this life holds on the host."""
@@ -317,6 +346,7 @@ class Server:
             self._host.network.teardown()
         if self._host.cgroups is not None:
             self._host.cgroups.close()
+        self._jobs.close()
         self._host.sweeper.finish()
         self._config.socket.unlink(missing_ok=True)
         for agent, request_id in self._closers:

@@ -8,8 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
+from typing import TYPE_CHECKING
 
 from squall.runtime.linux import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: How many deletions run at once.
 AT_ONCE = 2
@@ -20,25 +24,33 @@ class Sweeper:
 
     def __init__(self) -> None:
         self._rm = shutil.which("rm") or "/bin/rm"
-        self._queue: deque[tuple[int, str]] = deque()
-        self._running: set[int] = set()  # pidfds
+        self._queue: deque[tuple[int, str, Callable[[bool], None] | None]] = deque()
+        self._running: dict[int, Callable[[bool], None] | None] = {}  # by pidfd
 
-    def remove(self, directory: int, name: str) -> None:
-        """Delete `name` in `directory` some time soon. The descriptor stays the caller's."""
-        self._queue.append((os.dup(directory), name))
+    def remove(self, directory: int, name: str, done: Callable[[bool], None] | None = None) -> None:
+        """Delete `name` in `directory` some time soon, then tell `done` whether it is gone.
+
+        The descriptor stays the caller's.
+        """
+        self._queue.append((os.dup(directory), name, done))
 
     def start(self) -> list[int]:
         """Start what may start: pidfds, each of them readable when its deletion has ended."""
         started = []
         while self._queue and len(self._running) < AT_ONCE:
-            started.append(self._start(*self._queue.popleft()))
+            directory, name, done = self._queue.popleft()
+            pidfd = self._start(directory, name)
+            self._running[pidfd] = done
+            started.append(pidfd)
         return started
 
     def end(self, pidfd: int) -> None:
         """Take note of a deletion's end, waiting for it if need be."""
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        self._running.remove(pidfd)
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        done = self._running.pop(pidfd)
         os.close(pidfd)
+        if done is not None:
+            done(ended is not None and ended.si_code == os.CLD_EXITED and ended.si_status == 0)
 
     def finish(self) -> None:
         """Wait for all deletions."""
@@ -52,6 +64,4 @@ class Sweeper:
         path = f"/proc/self/fd/{directory}/{name}"
         pid = os.posix_spawn(self._rm, [self._rm, "-rf", "--", path], {"PATH": os.defpath})
         os.close(directory)
-        pidfd = processes.pidfd_open(pid)
-        self._running.add(pidfd)
-        return pidfd
+        return processes.pidfd_open(pid)

@@ -105,15 +105,19 @@ class Trees:
         """A detached bind mount of a source, and whether it is a directory."""
         source = self._sources.open(wanted.source, writable=not wanted.read_only)
         try:
-            is_directory = stat.S_ISDIR(os.fstat(source).st_mode)
+            info = os.fstat(source)
+            is_directory = stat.S_ISDIR(info.st_mode)
             copy = mounts.clone_tree(source, recursive=is_directory)
         finally:
             os.close(source)
         attributes = mounts.NOSUID | mounts.NODEV | (mounts.RDONLY if wanted.read_only else 0)
-        try:
-            mounts.set_attributes(copy, attributes, userns=userns, recursive=is_directory)
-        except OSError:  # a file system without idmapped mounts: its owners are strangers in the container
-            mounts.set_attributes(copy, attributes, recursive=is_directory)
+        if info.st_uid == 0:  # what is root's is shown as the container's root's
+            with suppress(OSError):  # a file system without idmapped mounts: root is a stranger inside, too
+                mounts.set_attributes(copy, attributes, userns=userns, recursive=is_directory)
+                return copy, is_directory
+        # All others are strangers, for whom the bits of "others" count: an id that the map lacks could not
+        # even connect to a socket.
+        mounts.set_attributes(copy, attributes, recursive=is_directory)
         return copy, is_directory
 
     def _layer(self, path: str, userns: int, opened: list[int]) -> int:

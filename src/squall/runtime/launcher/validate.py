@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -14,6 +15,9 @@ WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 #: The name of a build's upper; it is part of mount options.
 UPPER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+
+#: A release of Debian or Ubuntu; it becomes part of a command line.
+SUITE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 MAX_LAYERS = 256
 MAX_MOUNTS = 128
@@ -39,6 +43,22 @@ def parse_spec(data: object, uid_first: int, uid_last: int) -> ContainerSpec:
     _check_tree(spec)
     _check_resources(spec.resources)
     return spec
+
+
+def checked_path(data: object) -> str:
+    """An absolute path in its plain form that has a name, as text that the kernel takes."""
+    path = _plain(data, "path")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SpecError("path is no text that a file could be named by") from None
+    if not path.startswith("/") or path == "/" or os.path.normpath(path) != path or path.startswith("//"):
+        raise SpecError(f"path {path[:200]!r} is not absolute and plain")
+    return path
+
+
+def checked_suite(data: object) -> str:
+    return _match(SUITE, data, "release")
 
 
 def checked_id(data: object) -> str:

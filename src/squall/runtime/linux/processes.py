@@ -117,6 +117,11 @@ def close_all_but(keep: set[int]) -> None:
     syscall(syscalls.CLOSE_RANGE, first, 0xFFFF_FFFF, 0, what="close_range")
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that made it ends."""
+    prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def hide_memory() -> None:
     """Make the process undumpable: its /proc files belong to the host's root, nobody of U may trace it."""
     prctl(syscalls.PR_SET_DUMPABLE, 0)
