@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from squall.node import files
-from squall.node.files import Sources, building_for
+from squall.node.files import Sources, Tenant, building_for
 from squall.node.transfers import TransferError
 from squall.wire.hashing import blob_id, manifest_id
 from squall.wire.values import FileEntry, Manifest
@@ -136,7 +136,7 @@ def test_builds_say_for_whom(tmp_path: Path) -> None:
     async def scenario() -> None:
         blobs = Blobs()
         name, manifest = blobs.manifest(a=b"A")
-        building_for.set("w7")
+        building_for.set(Tenant("w7", 1_065_536))
         assert await sources(tmp_path, blobs).tree(name, manifest) == tmp_path / "sources" / "w7" / name
 
     asyncio.run(scenario())

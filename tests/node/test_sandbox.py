@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from squall.build.base import BuildError, StepResult
-from squall.node.sandbox import UID_BASE, WORKSPACE, NodeSandbox
+from squall.node.files import Tenant, building_for
+from squall.node.sandbox import NodeSandbox
 from squall.runtime.double import DoubleRuntime
 from squall.runtime.spec import ExitStatus, Mount
 from tests.node.fake_server import until
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 async def step(sandbox: NodeSandbox, upper: Path, log: list[bytes]) -> StepResult:
+    building_for.set(Tenant("w7", 1_065_536))
     return await sandbox.run(
         ("/l/base",),
         upper,
@@ -49,7 +51,7 @@ def test_a_step(tmp_path: Path) -> None:
         assert result.tail.splitlines() == [*(f"line {n}" for n in range(80, 100)), "oh no"]
         assert b"".join(log).endswith(b"line 99\noh no")
         (spec,) = runtime.specs
-        assert (spec.workspace, spec.uid_base, spec.upper) == (WORKSPACE, UID_BASE, str(tmp_path / "upper"))
+        assert (spec.workspace, spec.uid_base, spec.upper) == ("w7", 1_065_536, str(tmp_path / "upper"))
         assert spec.mounts == (Mount("/host/pip.conf", "/etc/pip.conf"),)
         assert spec.env["A"] == "1"
         assert "PATH" in spec.env

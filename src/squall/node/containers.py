@@ -13,6 +13,7 @@ from squall.node import ends, payloads, specs
 from squall.node.conversation import Conversation, Owner
 from squall.node.door import Door
 from squall.node.ends import End
+from squall.node.files import Tenant
 from squall.node.inputs import Inputs
 from squall.node.journal import Journal
 from squall.node.nested import NestedClients
@@ -184,7 +185,7 @@ class Container(Owner):
         function = self._start.function
         start = self._start
         image = await self._services.images.ensure(
-            function.image, start.recipe, start.workspace, start.manifests
+            function.image, start.recipe, Tenant(start.workspace, start.uid_base), start.manifests
         )
         self._mark("agent.image")
         trees, serialized = await self._materials()

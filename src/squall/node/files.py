@@ -10,6 +10,7 @@ import os
 import shutil
 from collections import Counter
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,18 @@ if TYPE_CHECKING:
 _FILES, _BYTES, _PATH = 100_000, 8 << 30, 4096
 #: Trees that stay after their last use, for the next one.
 _KEPT = 64
-#: Whose build it is that asks for a tree (see `Sources.tree`).
-building_for: ContextVar[str] = ContextVar("building_for")
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A workspace and the first uid of its range."""
+
+    workspace: str
+    uid_base: int
+
+
+#: Whose build it is that asks for a tree (see `Sources.tree`) or runs a step.
+building_for: ContextVar[Tenant] = ContextVar("building_for")
 
 
 class Sources(Files):
@@ -58,7 +69,7 @@ class Sources(Files):
 
     async def tree(self, manifest_id: str, manifest: Manifest) -> Path:
         """For a build (build.base.Files); the context says whose."""
-        workspace = building_for.get()
+        workspace = building_for.get().workspace
         await self._ensure(workspace, manifest_id, manifest)
         return self._path(workspace, manifest_id)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from squall.build.base import BuildError
-from squall.node.files import building_for
+from squall.node.files import Tenant, building_for
 from squall.node.transfers import TransferError
 from squall.wire.messages import BuildImage, BuildLog, ImageDone
 
@@ -34,7 +34,9 @@ class Images:
     async def build(self, order: BuildImage) -> None:
         """Answered by ImageDone."""
         try:
-            await self.ensure(order.image, order.recipe, order.workspace, order.manifests)
+            await self.ensure(
+                order.image, order.recipe, Tenant(order.workspace, order.uid_base), order.manifests
+            )
         except BuildError as error:
             done = ImageDone(order.image, str(error), error.tail)
         else:
@@ -42,7 +44,7 @@ class Images:
         self._link.send(done)
 
     async def ensure(
-        self, image: str, recipe: Recipe, workspace: str, manifests: Mapping[str, Manifest]
+        self, image: str, recipe: Recipe, tenant: Tenant, manifests: Mapping[str, Manifest]
     ) -> BuiltImage:
         """Raises BuildError."""
 
@@ -50,7 +52,7 @@ class Images:
             if self._link.buffered() < _FULL:
                 self._link.send(BuildLog(image, data, step, steps))
 
-        token = building_for.set(workspace)
+        token = building_for.set(tenant)
         try:
             return await self._builder.ensure(recipe, manifests, log)
         except (TransferError, OSError) as error:

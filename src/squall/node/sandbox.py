@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from squall.build.base import BuildError, Sandbox, StepResult
+from squall.node.files import building_for
 from squall.node.output import Output
 from squall.node.specs import DEFAULTS
 from squall.runtime.driver import DriverError
@@ -19,13 +20,9 @@ if TYPE_CHECKING:
     from squall.runtime.driver import Runtime
     from squall.runtime.spec import ExitStatus
 
-#: Builds share a range of uids of their own, far above those of workspaces (the last that launchers accept).
-WORKSPACE = "builds.node"
-UID_BASE = 1_000_000 + 65_536 * 15_242
-
 
 class NodeSandbox(Sandbox):
-    """`timeout` is seconds for one step."""
+    """`timeout` is seconds for one step. Steps run in the zone of the tenant that the build is for."""
 
     def __init__(self, runtime: Runtime, timeout: float) -> None:
         self._runtime = runtime
@@ -43,10 +40,11 @@ class NodeSandbox(Sandbox):
         log: Callable[[bytes], None],
     ) -> StepResult:
         """See Sandbox.run. Raises BuildError where the step cannot be run at all, or not in time."""
+        tenant = building_for.get()
         spec = ContainerSpec(
             id=f"bu-{secrets.token_hex(8)}",
-            workspace=WORKSPACE,
-            uid_base=UID_BASE,
+            workspace=tenant.workspace,
+            uid_base=tenant.uid_base,
             argv=argv,
             layers=layers,
             upper=str(upper),

@@ -56,11 +56,12 @@ class Images:
         if recipe_id(recipe) != image:
             raise Refusal("invalid", f"the recipe of image {image[:40]} is another one")
         manifests = await self._catalog.manifests(session.workspace, recipe_manifests(recipe))
+        uid_base = await self._catalog.uid_base(session.workspace)
         if any(image in node.images for node in self._nodes.values()):
             return
         build = self._builds.get(image)
         if build is None:
-            build = _Build(BuildImage(image, recipe, session.workspace, manifests))
+            build = _Build(BuildImage(image, recipe, session.workspace, manifests, uid_base))
             self._builds[image] = build
             self._asking[image] = asyncio.get_running_loop().create_task(self._run(image, build))
         session.send(*build.log)

@@ -284,12 +284,16 @@ class Heartbeat:
 
 @dataclass(slots=True)
 class BuildImage:
-    """Make an image present on the node (build what is missing). Answered by ImageDone; logs by BuildLog."""
+    """Make an image present on the node (build what is missing). Answered by ImageDone; logs by BuildLog.
+
+    Steps run in `workspace`'s range of uids, which begins at `uid_base`.
+    """
 
     image: str
     recipe: Recipe
     workspace: str
     manifests: dict[str, Manifest] = field(default_factory=dict)
+    uid_base: int = 0
 
 
 @dataclass(slots=True)

@@ -45,6 +45,20 @@ async def test_two_who_ask_wait_for_one_build(world: World) -> None:
         assert answer(client) == control.Empty()
 
 
+async def test_each_workspace_builds_in_its_own_range_of_uids(world: World) -> None:
+    node = await world.node()
+    node.hold = True
+    orders = []
+    for workspace, word in (("default", "a"), ("team", "b")):
+        recipe = Recipe("debian_slim", "", [Step("run", {"commands": [word]})])
+        ask(await world.client(workspace), recipe_id(recipe), recipe)
+        await settle()
+        orders.append(node.of(m.BuildImage)[-1])
+    assert [order.workspace for order in orders] == ["default", "team"]
+    assert orders[0].uid_base >= 1_000_000
+    assert orders[1].uid_base - orders[0].uid_base == 65_536
+
+
 async def test_an_image_that_is_there_is_not_built(world: World) -> None:
     client, node = await world.client(), await world.node()
     ask(client)
