@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
+import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from squall.build import kit
+from squall.build import kit, records
 from squall.build.base import BuildError, BuiltImage
 from squall.build.bases.debian import DebianSlim
 from squall.build.bases.host import HostCopy
@@ -18,8 +22,6 @@ from squall.wire.values import Manifest, Recipe, Step
 from tests.build.doubles import Call, FakeHost, FolderFiles, RecordingSandbox, debian
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from squall.build.machine import Machine
 
 OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -144,6 +146,31 @@ def test_a_failing_step_leaves_no_layer_and_is_tried_again(node: Node) -> None:
 
     node.sandbox.code = 0
     assert len(node.ensure(run("a"), run("b")).layers) == 3
+
+
+def test_a_layer_is_on_disk_before_it_counts(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut leaves is then a layer without a record, or a whole one."""
+    seen: list[tuple[bool, bool]] = []
+    really = records._libc.syncfs
+
+    def syncfs(fd: int) -> int:
+        folder = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        record = folder.with_name(f"{folder.name.partition('.')[0]}.json")
+        seen.append((any(folder.iterdir()), record.exists()))
+        return int(really(fd))
+
+    monkeypatch.setattr(records._libc, "syncfs", syncfs)
+    image = node.ensure(run("a"))
+    assert seen == [(True, False), (True, False)]
+
+    def broken(_fd: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(records._libc, "syncfs", broken)
+    with pytest.raises(OSError, match="cannot be written to disk: Input/output error"):
+        node.ensure(run("a"), run("b"))
+    assert len(list((node.state / "layers").glob("*/fs"))) == len(image.layers)
 
 
 def test_what_a_killed_build_left_is_never_used_and_swept_away(node: Node) -> None:

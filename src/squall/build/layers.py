@@ -71,6 +71,7 @@ class LayerStore:
             yield layer
             if not layer.fs.is_dir():
                 raise BuildError("the step left no layer behind; see the node's log")
+            await records.sync(layer.folder)
             now = int(time.time())
             records.write(self._record(layer_id), {"name": layer.name, "parent": parent, "created": now})
         except BaseException:

@@ -1,11 +1,13 @@
 """Records of what a builder has finished, and locks so that equal things are made once.
 
-A record is a small JSON file, replaced atomically. What no record names is unfinished or was replaced.
+A record is a small JSON file, replaced atomically. What no record names is unfinished or was replaced. What
+one names is on disk: `sync` comes before `write`, so that a power cut leaves nothing that only looks whole.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import fcntl
 import json
 import os
@@ -19,6 +21,28 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a lock that another process holds.
 LOCK_POLL_S = 0.1
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+async def sync(folder: Path) -> None:
+    """Return when all that was written to this folder's file system is on its disk. Raises OSError.
+
+    All of it, and not the folder alone: a step's files are too many to be opened one by one, and the overlay
+    that they were written through is `volatile`.
+    """
+    await asyncio.to_thread(_sync, folder)
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"what was built cannot be written to disk: {os.strerror(number)}")
+    finally:
+        os.close(fd)
 
 
 def read(path: Path) -> dict[str, Any] | None:

@@ -91,6 +91,7 @@ class VenvBuilder(Builder):
                 bench.configure(config)
                 if stage.action.makes_layer:
                     stage.check(await stage.action.run(bench))
+            await records.sync(folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
