@@ -39,9 +39,10 @@ async def _streamed(
 ) -> StepResult:
     output = Output(log)
     try:
-        code = await start(output.watch)
+        try:
+            code = await start(output.watch)
+        finally:
+            output.close()  # with what was not read yet
     except DriverError as error:
         raise BuildError(f"no base system: {error}", output.tail()) from None
-    finally:
-        output.close()
     return StepResult(code, output.tail())
