@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from squall.runtime.driver import Started
+from squall.runtime.driver import LostError, Started
 from squall.runtime.process import ProcessRuntime
 from squall.wire import messages as m
 from tests.node.fake_server import until
 
 if TYPE_CHECKING:
+    from squall.runtime.spec import ContainerSpec
     from tests.node.conftest import Node, Run
 
 SAME = "def f(x):\n    return x\n"
@@ -166,6 +167,29 @@ class LastingRuntime(ProcessRuntime):
     async def adopt(self) -> list[Started]:
         found = [(name, c) for name, c in self._containers.items() if not c.ended.done()]
         return [Started(name, c.process.pid, *map(os.dup, c.pipes)) for name, c in found]
+
+
+class LauncherGone(ProcessRuntime):
+    """Its launcher has been killed, and none came."""
+
+    async def start(self, spec: ContainerSpec) -> Started:
+        raise LostError(f"no launcher for {spec.id}")
+
+
+def test_a_start_that_got_lost_with_the_launcher_is_nobodys_fault(run: Run) -> None:
+    """`lost` makes the server try elsewhere or again; `exit` would be the function's failure."""
+
+    async def scenario(node: Node) -> None:
+        order = node.order(SAME)
+        node.server.send(order)
+        state = await node.ended(order.container)
+        assert (state.reason, state.message.split(":")[0]) == ("lost", "the container could not be started")
+
+    def prepare(node: Node) -> None:
+        node.state.mkdir()
+        node.runtime = LauncherGone(node.state)
+
+    run(scenario, prepare)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from squall.runtime.launcher.config import Config
 from squall.runtime.launcher.start import start_launcher
 from squall.runtime.namespaces import NamespacesRuntime
 from squall.runtime.probe import host_root
@@ -54,6 +55,11 @@ class Box:
         self.boot()
 
     def boot(self) -> None:
+        self.boot_launcher()
+        self.runtime = self.connect()
+
+    def boot_launcher(self) -> None:
+        """For drivers that are waiting for it."""
         readable = ["/usr", *(m.source for m in self.mounts)]
         self.process = start_launcher(
             self.state,
@@ -64,7 +70,10 @@ class Box:
             options=self._options,
             log=2,
         )
-        self.runtime = self.connect()
+
+    def kill_launcher(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def connect(self) -> NamespacesRuntime:
         return self.do(NamespacesRuntime.connect(self.socket))
@@ -110,6 +119,18 @@ class Box:
         path.mkdir()
         return path
 
+    def keeper(self) -> int:
+        """The pid of this launcher's keeper."""
+        title = f"squall-keeper {self.state}".encode()
+        found = [p for p in Path("/proc").glob("[0-9]*/cmdline") if _starts_with(p, title)]
+        return int(found[0].parent.name)
+
+    def groups(self, name: str = "") -> list[str]:
+        """The control groups of a container, or the launcher's own. (Those of others come and go.)"""
+        key = Config(self.state, self.socket, 0, (), ()).key
+        wanted = f"/squall-{key}/{name}".rstrip("/")
+        return [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.endswith(wanted)]
+
     def close(self) -> None:
         try:
             self.do(self.runtime.close())
@@ -120,6 +141,7 @@ class Box:
     def abandon(self) -> None:
         """Let go of a launcher that has ended."""
         self.runtime.disconnect()
+        self.loop.run_until_complete(asyncio.sleep(0))  # what it has cancelled ends
         self.loop.close()
 
 
@@ -137,6 +159,13 @@ def read_line(fd: int) -> str:
             break
         line += piece
     return line.decode().strip()
+
+
+def _starts_with(path: Path, start: bytes) -> bool:
+    try:
+        return path.read_bytes().startswith(start)
+    except OSError:
+        return False
 
 
 def limited(**fields: int) -> Resources:

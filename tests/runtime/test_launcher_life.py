@@ -10,20 +10,20 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from squall.runtime.driver import DriverError
 from squall.runtime.launcher import messages
-from squall.runtime.launcher.config import Config
 from squall.runtime.launcher.start import start_launcher
 from squall.runtime.spec import ContainerSpec
 from tests.house.slowness import SLOWNESS
 from tests.runtime.box import UID_BASE, read_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.runtime.box import Box
 
 pytestmark = pytest.mark.root
@@ -81,9 +81,12 @@ def test_idle_zone_ends_and_its_user_namespace_stays(namespaces: Path, tmp_path:
 import fcntl, os, time
 from pathlib import Path
 from squall.runtime import seccomp
-from squall.runtime.launcher.workspaces import ZONE_IDLE_S, Workspace
-records = Path({str(tmp_path)!r})
-workspace = Workspace("w", {UID_BASE}, records, seccomp.container_filter())
+from squall.runtime.launcher.keeper import Keeper
+from squall.runtime.launcher.workspaces import ZONE_IDLE_S, Means, Workspace
+records = Path({str(tmp_path / "records")!r})
+records.mkdir()
+keeper = Keeper(Path({str(tmp_path / "keeper")!r}))
+workspace = Workspace("w", {UID_BASE}, Means(records, keeper, seccomp.container_filter()))
 owner = lambda fd: os.fstat(fcntl.ioctl(fd, 0xB701)).st_ino  # NS_GET_USERNS
 first = owner(workspace.make_network())
 pid = workspace.zone.pid
@@ -98,6 +101,7 @@ workspace.end_idle_zone(late + 1)
 assert workspace.zone is None and not os.path.exists(f"/proc/{{pid}}") and not list(records.iterdir())
 assert owner(workspace.make_network()) == first
 workspace.end_zone()
+keeper.end()
 print("done")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -112,21 +116,29 @@ def test_two_drivers_do_not_disturb_each_other(own_box: Box) -> None:
     assert own_box.sh("exit 3").status.code == 3
 
 
-def test_waiter_learns_that_the_launcher_died(own_box: Box) -> None:
+def test_waiter_learns_that_the_launcher_died_and_none_came(own_box: Box) -> None:
     started = own_box.start("sleep", "600")
+    own_box.runtime.patience = 0.2
     own_box.loop.call_later(0.05, own_box.process.kill)
     with pytest.raises(DriverError, match="connection to the launcher is closed"):
         own_box.do(own_box.runtime.wait(started.id))
-    _reboot(own_box)
+    with pytest.raises(DriverError, match="connection to the launcher is closed"):
+        own_box.do(own_box.runtime.usage(started.id))
+    own_box.process.wait()
+    first = own_box.runtime
+    own_box.boot()
+    own_box.do(first.usage(started.id))  # it is back, and has put down what it had given up
+    _wait_ended(own_box, started.pid)
+    first.disconnect()
 
 
-def test_containers_outlive_the_launcher_and_the_next_one_clears_them(own_box: Box) -> None:
+def test_what_nobody_keeps_is_cleared(own_box: Box) -> None:
+    """The launcher and its keeper are killed: containers go on, and the next launcher ends them."""
     box = own_box
     started = box.start("/bin/sh", "-c", "echo up; read x; echo went on; exec sleep 600", network="none")
     assert read_line(started.stdout) == "up"
     second = box.start("sleep", "600", workspace="other", uid_base=UID_BASE + 65_536)
-    box.process.kill()
-    box.process.wait()
+    _kill_both(box)
     assert read_line(started.stdout) == "went on"  # stdin is /dev/null: it went on by itself
     pids = [started.pid, second.pid]
     assert all(os.path.exists(f"/proc/{pid}") for pid in pids)
@@ -141,12 +153,11 @@ def test_containers_outlive_the_launcher_and_the_next_one_clears_them(own_box: B
         os.close(fd)
 
 
-def test_zone_of_a_dead_launcher_ends_with_its_last_container(own_box: Box) -> None:
+def test_zone_without_launcher_and_keeper_ends_with_its_last_container(own_box: Box) -> None:
     box = own_box
     started = box.start("sleep", "600")
     zone = _parent(_parent(started.pid))
-    box.process.kill()
-    box.process.wait()
+    _kill_both(box)
     assert os.path.exists(f"/proc/{zone}")
     os.kill(started.pid, signal.SIGKILL)
     _wait_ended(box, zone)
@@ -183,8 +194,7 @@ def test_end_leaves_nothing(own_box: Box, way: str) -> None:
     assert not any(os.path.exists(f"/proc/{s.pid}") for s in started)
     assert [p.name for p in box.state.iterdir()] == ["lock"]
     assert not box.socket.exists()
-    key = Config(box.state, box.socket, 0, (), ()).key
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/squall-{key}"))
+    assert box.groups() == []
     for s in started:
         os.close(s.stdout)
         os.close(s.stderr)
@@ -317,6 +327,14 @@ def _reboot(box: Box) -> None:
     box.process.wait()
     box.runtime.disconnect()
     box.boot()
+
+
+def _kill_both(box: Box) -> None:
+    box.process.kill()
+    box.process.wait()
+    keeper = box.keeper()
+    os.kill(keeper, signal.SIGKILL)
+    _wait_ended(box, keeper)
 
 
 def _parent(pid: int) -> int:

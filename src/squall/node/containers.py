@@ -18,7 +18,7 @@ from squall.node.inputs import Inputs
 from squall.node.journal import Journal
 from squall.node.nested import NestedClients
 from squall.node.transfers import TransferError
-from squall.runtime.driver import DriverError
+from squall.runtime.driver import DriverError, LostError
 from squall.runtime.process import ProcessRuntime
 from squall.runtime.spec import ExitStatus, Usage
 from squall.wire.messages import AnnouncedContainer, ContainerState, RunningInput
@@ -217,6 +217,8 @@ class Container(Owner):
             return None
         if isinstance(error, BuildError):
             return End("image", str(error))
+        if isinstance(error, LostError):
+            return End("lost", f"the container could not be started: {error}")
         if isinstance(error, (DriverError, TransferError, specs.SpecError, OSError)):
             return End("exit", f"the container could not be started: {error}")
         log.error("starting container %s failed", self.id, exc_info=error)

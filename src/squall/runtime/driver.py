@@ -17,6 +17,10 @@ class DriverError(Exception):
     """A driver could not do what it was asked; the message is one line for a user."""
 
 
+class LostError(DriverError):
+    """The driver is out of touch with what it drives: that says nothing about the container asked for."""
+
+
 @dataclass(frozen=True)
 class Started:
     """A running container: the host's pid of its main process, and the read ends of its output pipes.

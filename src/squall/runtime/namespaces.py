@@ -1,7 +1,8 @@
 """The `namespaces` driver: the agent's end of the launcher's socket, for asyncio.
 
 It holds no privilege. Containers outlive it: the launcher keeps their pipes and their ends until this driver,
-or the one of the agent's next life, has taken them.
+or the one of the agent's next life, has taken them. They outlive the launcher as well: the driver connects to
+the next one and goes on, and who waits for an end or asks for usage meanwhile only waits longer.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from squall.runtime.driver import DriverError, Runtime, Started
+from squall.runtime.driver import DriverError, LostError, Runtime, Started
 from squall.runtime.launcher import messages
 from squall.runtime.launcher.container import status_from_json
 from squall.runtime.spec import ContainerSpec, ExitStatus, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from squall.runtime.launcher.messages import Message
 
 Answer = tuple[Any, list[int]]
+
+#: How long the next launcher may take before containers count as lost, and between two tries (seconds).
+RETURN_S, TRY_S = 30.0, 0.1
+_CLOSED = "the connection to the launcher is closed"
 
 
 class NamespacesRuntime(Runtime):
@@ -41,6 +46,11 @@ class NamespacesRuntime(Runtime):
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._ends: dict[str, asyncio.Future[ExitStatus]] = {}
         self._jobs: dict[int, asyncio.Future[int]] = {}
+        self._starting: set[str] = set()
+        self._refused: set[str] = set()
+        self._returning: asyncio.Task[None] | None = None
+        self._returned = asyncio.Event()
+        self.patience = RETURN_S
 
     @classmethod
     async def connect(cls, path: Path) -> NamespacesRuntime:
@@ -52,14 +62,18 @@ class NamespacesRuntime(Runtime):
         return runtime
 
     async def start(self, spec: ContainerSpec) -> Started:
+        await self._ready()
         self._ends[spec.id] = self._loop.create_future()
+        self._starting.add(spec.id)
         try:
             ok, descriptors = await self._ask("start", spec=_resolved(spec).to_json())
         except BaseException as error:
             self._ends.pop(spec.id, None)
             if isinstance(error, asyncio.CancelledError):
-                self._send({"id": 0, "op": "abandon", "container": spec.id})
+                self._abandon(spec.id)
             raise
+        finally:
+            self._starting.discard(spec.id)
         stages = tuple((name, at) for name, at in ok["stages"])
         return Started(spec.id, ok["pid"], *descriptors, stages=stages)
 
@@ -69,14 +83,14 @@ class NamespacesRuntime(Runtime):
             raise DriverError(f"there is no container {container_id}")
         status = await asyncio.shield(end)
         if self._ends.pop(container_id, None) is not None:
-            await self._ask("forget", container=container_id)
+            await self._insist("forget", container=container_id)
         return status
 
     async def kill(self, container_id: str, signal: int = 9) -> None:
-        await self._ask("kill", container=container_id, signal=int(signal))
+        await self._insist("kill", container=container_id, signal=int(signal))
 
     async def usage(self, container_id: str) -> Usage:
-        ok, _ = await self._ask("usage", container=container_id)
+        ok, _ = await self._insist("usage", container=container_id)
         return Usage(**ok)
 
     async def adopt(self) -> list[Started]:
@@ -86,7 +100,7 @@ class NamespacesRuntime(Runtime):
 
     async def remove(self, path: str) -> None:
         """Delete a tree of root's, or what containers wrote. Gone on return. Raises `DriverError`."""
-        await self._ask("remove", path=_real(path))
+        await self._insist("remove", path=_real(path))
 
     async def debian_base(self, path: str, suite: str, output: Callable[[int], None]) -> int:
         """Have a Debian of the machine's own release `suite` made at `path`, where nothing is.
@@ -109,23 +123,100 @@ class NamespacesRuntime(Runtime):
 
     def disconnect(self) -> None:
         """Leave the launcher and its containers running."""
+        if self._returning is not None:
+            self._returning.cancel()
+            self._returning = None
+        self._let_go()
+        self._give_up()
+
+    def _let_go(self) -> None:
+        """Close the connection; requests without an answer will have none."""
         if self._connection is not None:
             self._loop.remove_reader(self._connection)
             self._connection.close()
             self._connection = None
-        waiting: list[asyncio.Future[Any]] = [
-            *self._answers.values(),
-            *self._ends.values(),
-            *self._jobs.values(),
-        ]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(DriverError("the connection to the launcher is closed"))
-                future.exception()  # told to whoever waits; nobody has to
+        _fail([*self._answers.values(), *self._jobs.values()], LostError(_CLOSED))
         self._answers.clear()
+
+    def _give_up(self) -> None:
+        """What ran is lost to us, and nobody waits any longer."""
+        _fail(list(self._ends.values()), LostError(_CLOSED))
+        self._returned.set()
+
+    def _lost(self) -> None:
+        self._refused |= self._starting
+        self._let_go()
+        self._returned.clear()
+        if self._returning is None:
+            self._returning = self._loop.create_task(self._return())
+
+    async def _return(self) -> None:
+        """Find the next launcher, and our containers in it: for ever, though others wait `patience` only."""
+        giving_up = self._loop.call_later(self.patience, self._give_up)
+        while True:
+            try:
+                self._open()
+                await self._find()
+                break
+            except DriverError:
+                self._let_go()
+                await asyncio.sleep(TRY_S)
+        giving_up.cancel()
+        self._returning = None
+        self._returned.set()
+
+    async def _find(self) -> None:
+        """Learn what became of our containers; end those whose start was refused and those given up."""
+        listed, _ = await self._ask("list")
+        given_up = {name for name, end in self._ends.items() if end.done() and end.exception() is not None}
+        for name in (self._refused | given_up).intersection(listed["containers"]):
+            self._abandon(name)
+        self._refused.clear()
+        for name in given_up:
+            del self._ends[name]
+        for name, end in list(self._ends.items()):
+            if name not in listed["containers"]:
+                _fail([end], LostError("it died with the launcher"))
+            elif not end.done():
+                await self._find_again(name, end)
+
+    async def _find_again(self, name: str, end: asyncio.Future[ExitStatus]) -> None:
+        ok, descriptors = await self._ask("adopt", container=name)
+        messages.close_all(descriptors)  # whoever started it has them
+        if ok["status"] is not None and not end.done():
+            end.set_result(status_from_json(ok["status"]))
+
+    async def _ready(self) -> None:
+        """Wait for the next launcher if there is none now, for a while."""
+        if self._returning is not None:
+            await self._returned.wait()
+
+    async def _insist(self, operation: str, **fields: Any) -> Answer:
+        """Ask for what may be asked twice, of the next launcher if one dies meanwhile."""
+        while True:
+            await self._ready()
+            try:
+                return await self._ask(operation, **fields)
+            except LostError:
+                if self._connection is None and (self._returning is None or self._returned.is_set()):
+                    raise
+
+    def _abandon(self, name: str) -> None:
+        try:
+            self._send({"id": 0, "op": "abandon", "container": name})
+        except DriverError:
+            self._refused.add(name)  # for the next launcher
+
+    async def _adopt(self, name: str) -> Started:
+        ok, descriptors = await self._ask("adopt", container=name)
+        self._ends[name] = self._loop.create_future()
+        if ok["status"] is not None:
+            self._ends[name].set_result(status_from_json(ok["status"]))
+        return Started(name, ok["pid"], *descriptors)
 
     async def _job(self, operation: str, output: Callable[[int], None], **fields: Any) -> int:
         """A program that the launcher runs; it ends early when we are cancelled."""
+        await self._ready()
         number = self._last_id + 1  # of the request that comes now
         ended: asyncio.Future[int] = self._loop.create_future()
         self._jobs[number] = ended
@@ -139,13 +230,6 @@ class NamespacesRuntime(Runtime):
             raise
         finally:
             del self._jobs[number]
-
-    async def _adopt(self, name: str) -> Started:
-        ok, descriptors = await self._ask("adopt", container=name)
-        self._ends[name] = self._loop.create_future()
-        if ok["status"] is not None:
-            self._ends[name].set_result(status_from_json(ok["status"]))
-        return Started(name, ok["pid"], *descriptors)
 
     def _open(self) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -163,25 +247,28 @@ class NamespacesRuntime(Runtime):
 
     async def _ask(self, operation: str, **fields: Any) -> Answer:
         """One request and its answer. Raises `DriverError` with the launcher's reason."""
-        self._last_id += 1
+        self._last_id = number = self._last_id + 1
         waiting: asyncio.Future[Answer] = self._loop.create_future()
-        self._answers[self._last_id] = waiting
+        self._answers[number] = waiting
         try:
-            self._send({"id": self._last_id, "op": operation, **fields})
+            self._send({"id": number, "op": operation, **fields})
         except BaseException:
-            del self._answers[self._last_id]
+            self._answers.pop(number, None)
             raise
         return await waiting
 
     def _send(self, message: Message) -> None:
         if self._connection is None:
-            raise DriverError("the connection to the launcher is closed")
+            raise LostError(_CLOSED)
         try:
             messages.send(self._connection, message)
         except ValueError as error:
             raise DriverError(str(error)) from None
-        except OSError as error:
-            raise DriverError(f"the launcher does not answer: {error.strerror}") from None
+        except BlockingIOError:
+            raise DriverError("the launcher does not answer: it reads no more requests") from None
+        except OSError:
+            self._lost()
+            raise LostError(_CLOSED) from None
 
     def _readable(self) -> None:
         try:
@@ -191,7 +278,7 @@ class NamespacesRuntime(Runtime):
         except BlockingIOError:
             return
         except (OSError, ValueError):
-            self.disconnect()
+            self._lost()
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
         if message.get("event") == "exit":
@@ -211,6 +298,13 @@ class NamespacesRuntime(Runtime):
             waiting.set_exception(DriverError(message["error"]))
         else:
             waiting.set_result((message["ok"], descriptors))
+
+
+def _fail(waiting: Sequence[asyncio.Future[Any]], error: DriverError) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # told to whoever waits; nobody has to
 
 
 def _end_job(job: asyncio.Future[int], message: Message) -> None:

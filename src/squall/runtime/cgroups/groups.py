@@ -90,6 +90,11 @@ class Cgroups:
         self.set_request(name, resources.memory_mib * MIB)
         return group
 
+    def find(self, name: str) -> Cgroup:
+        """The group of that name that an earlier life made."""
+        _check_name(name)
+        return Cgroup(self, name)
+
     def remove_stale(self, keep: set[str]) -> list[str]:
         """Kill and remove the groups of an earlier life that nobody claims; their names."""
         stale = sorted(self._names() - keep)

@@ -16,6 +16,7 @@ from squall.runtime import seccomp
 from squall.runtime.cgroups import CgroupError, Cgroups
 from squall.runtime.launcher import agents, cleanup, config, trees
 from squall.runtime.launcher.container import Host
+from squall.runtime.launcher.keeper import SOCKET, Keeper
 from squall.runtime.launcher.server import Server
 from squall.runtime.launcher.sources import SourceError, Sources
 from squall.runtime.launcher.sweeper import Sweeper
@@ -23,7 +24,10 @@ from squall.runtime.linux import mounts, processes
 from squall.runtime.network import NetworkError, NetworkPool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from squall.runtime.launcher.config import Config
+    from squall.runtime.launcher.keeper import Kept
 
 #: The launcher's own directories in its state directory.
 DIRECTORIES = ("zones", "scratch", "points", "empty", "bases")
@@ -61,10 +65,12 @@ def _serve(given: Config) -> None:
     _allow_many_descriptors()
     listener = agents.listen(given.socket, given.owner_uid)
     host = _make_host(given)
+    kept = host.keeper.take_all()
     try:
-        _clear(given, host)
-        host.network, host.network_reason = _network(given)
+        _clear(given, host, kept)
+        host.network, host.network_reason = _network(given, kept)
         server = Server(given, host, listener, program_filter)
+        server.revive(kept)
     except BaseException:
         if host.cgroups is not None:
             host.cgroups.close()
@@ -124,21 +130,25 @@ def _make_host(given: Config) -> Host:
         network=None,
         network_reason="it was turned off",
         memory_mib=given.memory_mib,
+        keeper=Keeper(given.state / SOCKET),
     )
 
 
-def _clear(given: Config, host: Host) -> None:
-    cleanup.kill_zones(given.state / "zones")
-    for name in ("scratch", "bases"):
-        cleanup.sweep(given.state / name, host.sweeper)
+def _clear(given: Config, host: Host, kept: dict[str, Kept]) -> None:
+    """Remove what an earlier launcher left, but what is kept of it."""
+    zones = {f"{entry.value['uid_base']}.json" for name, entry in kept.items() if name.startswith("zone ")}
+    running = {entry.value["spec"]["id"] for entry in _containers(kept) if entry.value["final"] is None}
+    cleanup.kill_zones(given.state / "zones", zones)
+    cleanup.sweep(given.state / "scratch", host.sweeper, running)
+    cleanup.sweep(given.state / "bases", host.sweeper)
     if host.cgroups is not None:
-        host.cgroups.remove_stale(set())
+        host.cgroups.remove_stale(running)
 
 
-def _network(given: Config) -> tuple[NetworkPool | None, str]:
+def _network(given: Config, kept: dict[str, Kept]) -> tuple[NetworkPool | None, str]:
     """The pool, or why there is none: containers without network still work then."""
     pool = NetworkPool(given.network)
-    pool.clean_stale()
+    pool.clean_stale({lease["link"] for entry in _containers(kept) if (lease := entry.value["lease"])})
     if given.no_network:
         return None, "it was turned off"
     try:
@@ -146,6 +156,10 @@ def _network(given: Config) -> tuple[NetworkPool | None, str]:
     except NetworkError as error:
         return None, str(error)
     return pool, ""
+
+
+def _containers(kept: dict[str, Kept]) -> Iterator[Kept]:
+    return (entry for name, entry in kept.items() if name.startswith("container "))
 
 
 def _detach_output() -> None:

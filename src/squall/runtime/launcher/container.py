@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,13 +21,14 @@ from squall.runtime.launcher.sources import SourceError, Sources
 from squall.runtime.launcher.workspaces import Workspace, WorkspaceError
 from squall.runtime.linux import processes
 from squall.runtime.network import Lease, NetworkError, NetworkPool, resolv_conf
-from squall.runtime.spec import ExitStatus, Usage
+from squall.runtime.spec import ContainerSpec, ExitStatus, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from squall.runtime.launcher.keeper import Keeper, Kept
     from squall.runtime.launcher.sweeper import Sweeper
-    from squall.runtime.spec import ContainerSpec, Mount
+    from squall.runtime.spec import Mount
 
 #: From the request to the program's start. Only a file system that hangs takes so long.
 START_TIMEOUT_S = 60.0
@@ -50,12 +52,19 @@ class Host:
     network: NetworkPool | None
     network_reason: str
     memory_mib: int
+    keeper: Keeper
 
 
 class Container:
-    """From `start` to `finish`. The loop watches `control` and `init`."""
+    """From `start` to `finish`. The loop watches `control` and `init`.
 
-    def __init__(self, host: Host, workspace: Workspace, spec: ContainerSpec) -> None:
+    What another launcher needs to go on with it is kept by `remember`, each time that it changes and before
+    any agent hears of the change.
+    """
+
+    def __init__(
+        self, host: Host, workspace: Workspace, spec: ContainerSpec, control: socket.socket | None = None
+    ) -> None:
         self.spec = spec
         self.by_us = False
         self.started = False
@@ -68,13 +77,59 @@ class Container:
         self.init = -1
         self.main = -1
         self.outputs: list[int] = []
-        self.control, self._inits_end = messages.pair()
+        self.final: ExitStatus | None = None
+        self._inits_end: socket.socket | None = None
+        if control is None:
+            control, self._inits_end = messages.pair()
+        self.control = control
         self.control.setblocking(False)
         self._host = host
         self._workspace = workspace
         self._status: int | None = None
         self._cgroup: Cgroup | None = None
         self._lease: Lease | None = None
+
+    @classmethod
+    def revived(cls, host: Host, workspace: Workspace, kept: Kept) -> Container:
+        """As an earlier launcher had it: running, or ended (`final`) and not forgotten yet."""
+        value, parts = kept.value, kept.descriptors
+        control = socket.socket(fileno=parts["control"]) if "control" in parts else messages.pair()[0]
+        container = cls(host, workspace, ContainerSpec(argv=(), **value["spec"]), control)
+        for name in ("by_us", "started", "wanted", "error", "pid"):
+            setattr(container, name, value[name])
+        container._status = value["status"]
+        container.outputs = [parts["stdout"], parts["stderr"]]
+        if value["final"] is not None:
+            container.final = status_from_json(value["final"])
+            return container
+        container.init, container.main = parts["init"], parts.get("main", -1)
+        container._cgroup = host.cgroups.find(container.spec.id) if host.cgroups else None
+        container._adopt_network(value["lease"], parts)
+        workspace.enter(container.spec.id)
+        container.read_control()
+        return container
+
+    def remember(self) -> None:
+        """Have it kept for a later launcher."""
+        spec, lease = self.spec, self._lease
+        value: dict[str, Any] = {
+            name: getattr(self, name) for name in ("by_us", "started", "wanted", "error", "pid")
+        }
+        value["spec"] = {name: getattr(spec, name) for name in ("id", "workspace", "uid_base", "upper")}
+        value["status"] = self._status
+        value["lease"] = lease and {"address": lease.address, "slot": lease.slot, "link": lease.link}
+        value["final"] = self.final and status_to_json(self.final)
+        parts = dict(zip(("stdout", "stderr"), self.outputs, strict=True))
+        if self.final is None:
+            parts |= {"control": self.control.fileno(), "init": self.init}
+            parts |= {} if self.main < 0 else {"main": self.main}
+            parts |= {} if lease is None else {"network": lease.fd}
+        self._host.keeper.keep(f"container {spec.id}", value, parts)
+
+    def forget(self) -> None:
+        """It has ended, and nobody wants its output or status any more."""
+        self.close_outputs()
+        self._host.keeper.drop(f"container {self.spec.id}")
 
     def start(self) -> None:
         """Raises `LaunchError`; nothing is left behind then."""
@@ -106,6 +161,8 @@ class Container:
                     self.pid = processes.pid_of(self.main)
                 self.error = message.get("error", self.error)
                 self._status = message.get("status", self._status)
+                if self.outputs:  # else its start fails, and it is not kept yet
+                    self.remember()
         except BlockingIOError:
             return True
         except (OSError, ValueError):
@@ -113,7 +170,9 @@ class Container:
 
     def kill(self, number: int) -> None:
         """Signal the program; with SIGKILL, end everything."""
-        self.by_us = self.by_us or number in (signal.SIGKILL, signal.SIGTERM)
+        if not self.by_us and number in (signal.SIGKILL, signal.SIGTERM):
+            self.by_us = True
+            self.remember()
         if number == signal.SIGKILL:
             processes.send_signal(self.init, number)
             if self._cgroup is not None:
@@ -132,6 +191,11 @@ class Container:
         self.read_control()
         status = self._exit_status()
         self._release()
+        if self.started and self.wanted:
+            self.final = status
+            self.remember()
+        else:
+            self.forget()
         return status
 
     def close_outputs(self) -> None:
@@ -153,11 +217,13 @@ class Container:
             self._mark("launcher.skeleton")
             self._place(placed=placed)
             writers = self._make_pipes(opened)
+            self.remember()
             program = {"argv": self.spec.argv, "env": self.spec.env, "cwd": self.spec.cwd}
             messages.send(self.control, program, writers)
         finally:
             messages.close_all(opened)
-            self._inits_end.close()
+            if self._inits_end is not None:
+                self._inits_end.close()
 
     def _mark(self, stage: str) -> None:
         self.stages.append((stage, time.monotonic()))
@@ -176,6 +242,7 @@ class Container:
         """Have the zone start the init; whether it was born in its control group."""
         network = [] if self._lease is None else [self._lease.fd]
         group = self._make_group(opened)
+        assert self._inits_end is not None
         descriptors = [self._inits_end.fileno(), root, *network, *group, *sources]
         request = {"op": "skeleton", "plan": plan.to_json(), "cgroup": bool(group)}
         self.init, answer = self._workspace.call(request, descriptors)
@@ -222,6 +289,15 @@ class Container:
             os.fchown(writer, self.spec.uid_base, self.spec.uid_base)
         return writers
 
+    def _adopt_network(self, lease: dict[str, Any] | None, parts: dict[str, int]) -> None:
+        if lease is None:
+            return
+        if self._host.network is None:
+            os.close(parts["network"])
+        else:
+            self._lease = Lease(parts["network"], workspace=self.spec.workspace, **lease)
+            self._host.network.adopt(self._lease)
+
     def _network(self) -> NetworkPool:
         if self._host.network is None:
             raise LaunchError(f"no network for containers on this host: {self._host.network_reason}")
@@ -259,8 +335,6 @@ class Container:
             self._lease = None
         self._sweep()
         self._workspace.leave(self.spec.id)
-        if not self.started:
-            self.close_outputs()
 
     def _sweep(self) -> None:
         upper = self.spec.upper

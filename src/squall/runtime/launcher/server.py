@@ -20,7 +20,7 @@ from squall.runtime.launcher.container import Container, LaunchError, status_to_
 from squall.runtime.launcher.jobs import JobError, Jobs
 from squall.runtime.launcher.sources import SourceError
 from squall.runtime.launcher.validate import SpecError, checked_id, checked_path, parse_spec
-from squall.runtime.launcher.workspaces import Workspace, WorkspaceError
+from squall.runtime.launcher.workspaces import Means, Workspace, WorkspaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from squall.runtime.launcher.config import Config
     from squall.runtime.launcher.container import Host
     from squall.runtime.launcher.jobs import Job
+    from squall.runtime.launcher.keeper import Kept
     from squall.runtime.launcher.messages import Message
     from squall.runtime.spec import ExitStatus
 
@@ -49,7 +50,6 @@ class Server:
     def __init__(self, config: Config, host: Host, listener: socket.socket, program_filter: bytes) -> None:
         self._config = config
         self._host = host
-        self._filter = program_filter
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._agents: list[Agent] = []
@@ -62,6 +62,8 @@ class Server:
         self._used = time.monotonic()
         self._closers: list[tuple[Agent, object]] = []
         self._watch(listener, self._accept)
+        self._means = Means(config.state / "zones", host.keeper, program_filter)
+        host.keeper.restore = self._remember_all
         self._operations: dict[str, Callable[[Agent, Message], None]] = {
             "hello": self._hello,
             "start": self._start,
@@ -77,6 +79,35 @@ class Server:
             "cancel_job": self._cancel_job,
             "close": self._close,
         }
+
+    def revive(self, kept: dict[str, Kept]) -> None:
+        """Go on with the zones and containers of an earlier launcher.
+
+        Those whose program had not begun are killed: the agent who asked for them knows of no success.
+        """
+        for name, entry in kept.items():
+            if name.startswith("zone "):
+                workspace = Workspace.revived(entry, self._means)
+                self._workspaces[workspace.name] = workspace
+        for name, entry in kept.items():
+            if not name.startswith("container "):
+                continue
+            spec = entry.value["spec"]
+            workspace = self._workspace(spec["workspace"], spec["uid_base"])
+            container = Container.revived(self._host, workspace, entry)
+            if container.final is not None:
+                self._ended[container.spec.id] = (container, container.final)
+                continue
+            self._follow(container)
+            if not container.started:
+                container.wanted = False
+                container.kill(signal.SIGKILL)
+
+    def _remember_all(self) -> None:
+        for workspace in self._workspaces.values():
+            workspace.remember()
+        for container in (*self._containers.values(), *(ended for ended, _ in self._ended.values())):
+            container.remember()
 
     def run(self) -> None:
         """Serve until an agent or a signal says close and all containers have ended."""
@@ -191,10 +222,8 @@ class Server:
             raise RequestError(f"container {spec.id} exists already")
         container = Container(self._host, self._workspace(spec.workspace, spec.uid_base), spec)
         container.start()
-        self._containers[spec.id] = container
         self._waiting[spec.id] = (agent, request.get("id"))
-        self._watch(container.control, lambda: self._reported(container))
-        self._watch(container.init, lambda: self._over(container))
+        self._follow(container)
 
     def _kill(self, agent: Agent, request: Message) -> None:
         number = request.get("signal")
@@ -211,6 +240,7 @@ class Server:
         container = self._containers.get(name)
         if container is not None:
             container.wanted = False
+            container.remember()
             container.kill(signal.SIGKILL)
         self._forget(agent, request)
 
@@ -239,7 +269,7 @@ class Server:
     def _forget(self, agent: Agent, request: Message) -> None:
         ended = self._ended.pop(checked_id(request.get("container")), None)
         if ended is not None:
-            ended[0].close_outputs()
+            ended[0].forget()
         self._answer(agent, request, {})
 
     def _remove(self, agent: Agent, request: Message) -> None:
@@ -281,12 +311,17 @@ class Server:
 
     # Containers.
 
+    def _follow(self, container: Container) -> None:
+        self._containers[container.spec.id] = container
+        self._watch(container.control, lambda: self._reported(container))
+        self._watch(container.init, lambda: self._over(container))
+
     def _workspace(self, name: str, uid_base: int) -> Workspace:
         known = self._workspaces.get(name)
         if known is None:
             if any(w.uid_base == uid_base for w in self._workspaces.values()):
                 raise RequestError(f"uid_base {uid_base} belongs to another workspace")
-            known = Workspace(name, uid_base, self._config.state / "zones", self._filter)
+            known = Workspace(name, uid_base, self._means)
             self._workspaces[name] = known
         if known.uid_base != uid_base:
             raise RequestError(f"workspace {name} has uid_base {known.uid_base}")
@@ -316,7 +351,6 @@ class Server:
         name = container.spec.id
         del self._containers[name]
         if not container.wanted:
-            container.close_outputs()
             self._waiting.pop(name, None)
         elif container.started:
             self._ended[name] = (container, status)
@@ -339,9 +373,10 @@ class Server:
     def _leave(self) -> None:
         """Give everything back that this life holds on the host."""
         for container, _ in self._ended.values():
-            container.close_outputs()
+            container.forget()
         for workspace in self._workspaces.values():
             workspace.end_zone()
+        self._host.keeper.end()
         if self._host.network is not None:
             self._host.network.teardown()
         if self._host.cgroups is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,7 @@ from squall.runtime.launcher import messages, trees, zone
 from squall.runtime.linux import processes
 
 if TYPE_CHECKING:
-    import socket
-
+    from squall.runtime.launcher.keeper import Keeper, Kept
     from squall.runtime.launcher.messages import Message
 
 RANGE = 65_536
@@ -40,14 +40,21 @@ class Zone:
     def call(self, request: Message, descriptors: list[int] | None = None) -> tuple[int, Message]:
         """Ask the zone for a thing that is a descriptor; what it says beside. Raises `WorkspaceError`."""
         try:
-            messages.send(self.connection, request, descriptors)
-            answer, received = messages.receive(self.connection)
+            answer, received = self._ask({"id": time.monotonic_ns(), **request}, descriptors)
         except (OSError, ValueError) as error:
             processes.send_signal(self.pidfd, signal.SIGKILL)
             raise WorkspaceError(f"the workspace's zone has died ({error}); try again") from None
         if "error" in answer:
             raise WorkspaceError(f"the kernel refuses a container: {answer['error']}")
         return received[0], answer
+
+    def _ask(self, request: Message, descriptors: list[int] | None) -> tuple[Message, list[int]]:
+        messages.send(self.connection, request, descriptors)
+        while True:
+            answer, received = messages.receive(self.connection)
+            if answer["id"] == request["id"]:
+                return answer, received
+            messages.close_all(received)  # an earlier launcher asked for it, and died
 
     def close(self) -> None:
         """Kill the zone and with it its containers; reap it."""
@@ -61,27 +68,58 @@ class Zone:
             return
 
 
+@dataclass(frozen=True)
+class Means:
+    """What zones are made with: where they are on record, who keeps them, what confines their containers."""
+
+    records: Path
+    keeper: Keeper
+    program_filter: bytes
+
+
 class Workspace:
     """A tenant's user namespace, for the launcher's life, and its zone, made when it is needed."""
 
-    def __init__(self, name: str, uid_base: int, records: Path, program_filter: bytes) -> None:
+    def __init__(self, name: str, uid_base: int, means: Means, userns: int = -1) -> None:
         self.name = name
         self.uid_base = uid_base
-        self.userns = processes.user_namespace(uid_base, RANGE)
+        self.userns = processes.user_namespace(uid_base, RANGE) if userns < 0 else userns
         self.containers: set[str] = set()
         self.zone: Zone | None = None
         self.idle_since = time.monotonic()
-        self._record = records / f"{uid_base}.json"
-        self._work = records
-        self._filter = program_filter
+        self._means = means
+        self._record = means.records / f"{uid_base}.json"
+
+    @classmethod
+    def revived(cls, kept: Kept, means: Means) -> Workspace:
+        """As an earlier launcher had it, with its zone."""
+        parts = kept.descriptors
+        workspace = cls(kept.value["workspace"], kept.value["uid_base"], means, parts["userns"])
+        connection = socket.socket(fileno=parts["connection"])
+        connection.settimeout(ZONE_TIMEOUT_S)
+        workspace.zone = Zone(kept.value["pid"], parts["pidfd"], connection)
+        return workspace
+
+    def remember(self) -> None:
+        """Have the zone kept for a later launcher."""
+        if self.zone is None:
+            return
+        value = {"workspace": self.name, "uid_base": self.uid_base, "pid": self.zone.pid}
+        parts = {
+            "pidfd": self.zone.pidfd,
+            "connection": self.zone.connection.fileno(),
+            "userns": self.userns,
+        }
+        self._means.keeper.keep(f"zone {self.name}", value, parts)
 
     def call(self, request: Message, descriptors: list[int] | None = None) -> tuple[int, Message]:
         """Ask the zone, started if there is none."""
         if self.zone is not None and processes.wait_ended(self.zone.pidfd, 0):
             self.end_zone()
         if self.zone is None:
-            self.zone = start_zone(self.userns, str(self._work), self._filter)
+            self.zone = start_zone(self.userns, str(self._means.records), self._means.program_filter)
             record(self._record, self.name, self.zone.pid)
+            self.remember()
         return self.zone.call(request, descriptors)
 
     def make_network(self) -> int:
@@ -101,6 +139,7 @@ class Workspace:
             self.zone.close()
             self.zone = None
             self._record.unlink(missing_ok=True)
+            self._means.keeper.drop(f"zone {self.name}")
 
     def end_idle_zone(self, now: float) -> None:
         if not self.containers and now - self.idle_since > ZONE_IDLE_S:

@@ -1,8 +1,9 @@
 """A zone: the trusted pid 1 of a workspace's pid namespace, which keeps the workspace's containers.
 
 It makes their skeletons and network namespaces on the launcher's word. It runs in the workspace's user
-namespace, invisible from the containers (their pid namespaces lie below its own) and undumpable. It outlives
-the launcher as long as it has containers; when it dies, they die.
+namespace, invisible from the containers (their pid namespaces lie below its own) and undumpable. It does not
+notice when a launcher is replaced by another (see keeper.py); without any, it goes on as long as it has
+containers. When it dies, they die.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _answer(
     own_network: int,
     program_filter: bytes,
 ) -> None:
-    answer: Message = {}
+    answer: Message = {"id": request["id"]}
     made: list[int] = []
     try:
         if request["op"] == "skeleton":

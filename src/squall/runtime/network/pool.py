@@ -93,6 +93,10 @@ class NetworkPool:
         self._leased[lease.slot] = lease
         return lease
 
+    def adopt(self, lease: Lease) -> None:
+        """Take over a network that an earlier life gave to a container which still has it."""
+        self._leased[lease.slot] = lease
+
     def release(self, lease: Lease) -> None:
         """Keep a network for its workspace; the one that waits longest goes when there are too many."""
         if self._leased.pop(lease.slot, None) is None:
