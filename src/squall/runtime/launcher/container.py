@@ -93,7 +93,7 @@ class Container:
     def revived(cls, host: Host, workspace: Workspace, kept: Kept) -> Container:
         """As an earlier launcher had it: running, or ended (`final`) and not forgotten yet."""
         value, parts = kept.value, kept.descriptors
-        control = socket.socket(fileno=parts["control"]) if "control" in parts else messages.pair()[0]
+        control = socket.socket(fileno=parts["control"]) if "control" in parts else socket.socket()
         container = cls(host, workspace, ContainerSpec(argv=(), **value["spec"]), control)
         for name in ("by_us", "started", "wanted", "error", "pid"):
             setattr(container, name, value[name])
@@ -101,6 +101,7 @@ class Container:
         container.outputs = [parts["stdout"], parts["stderr"]]
         if value["final"] is not None:
             container.final = status_from_json(value["final"])
+            control.close()
             return container
         container.init, container.main = parts["init"], parts.get("main", -1)
         container._cgroup = host.cgroups.find(container.spec.id) if host.cgroups else None
