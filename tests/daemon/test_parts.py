@@ -170,6 +170,7 @@ def test_directories_are_their_owners(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give directories away")
     state.prepare(str(tmp_path), NOBODY)
+    assert (tmp_path.stat().st_gid, tmp_path.stat().st_mode & 0o777) == (NOBODY.gid, 0o710)
     owners = {name: os.stat(tmp_path / name).st_uid for name in ("server", "node", "launcher", "logs")}
     assert owners == {"server": NOBODY.uid, "node": NOBODY.uid, "launcher": 0, "logs": 0}
     (tmp_path / "server" / "db").touch()

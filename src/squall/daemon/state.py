@@ -34,7 +34,10 @@ def prepare(state: str, identity: Identity | None) -> None:
     """Make the directories, each for the one who works there. Raises InvalidError."""
     try:
         if identity is not None:
-            os.chmod(state, 0o711)  # noqa: S103 - server and agent pass through it
+            # Server and agent pass through it and nobody else: layers hold set-uid programs of tenants, which
+            # are root's on this side.
+            os.chown(state, -1, identity.gid)
+            os.chmod(state, 0o710)  # noqa: S103 - its group is the identity alone
         for name, owner in (("logs", None), ("launcher", None), ("server", identity), ("node", identity)):
             _make(os.path.join(state, name), owner)
         for name in ("server", "launcher", "node"):
