@@ -127,8 +127,11 @@ def test_waiter_learns_that_the_launcher_died_and_none_came(own_box: Box) -> Non
     own_box.process.wait()
     first = own_box.runtime
     own_box.boot()
-    own_box.do(first.usage(started.id))  # it is back, and has put down what it had given up
-    _wait_ended(own_box, started.pid)
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"/proc/{started.pid}"):  # until it is back and puts down what it had given up
+        assert time.monotonic() < deadline
+        own_box.do(asyncio.sleep(0.01))
+    own_box.do(first.usage(started.id))
     first.disconnect()
 
 
