@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -218,6 +219,35 @@ def test_another_agent_hears_what_is_held(agent: Agent) -> None:
     for number in numbers:
         agent.cancel(number)
     assert {a["s"] for a in answers(agent, 3).values()} == {"cancelled"}
+
+
+def test_tasks_go_on_while_no_agent_is_there(agent: Agent) -> None:
+    """And what they have to say is said to the next one, in order."""
+    code = (
+        "import asyncio, os\nasync def f(x):\n    yield 'first'\n    while not os.path.exists('gone'):\n"
+        "        await asyncio.sleep(0.002)\n    yield 'second'\n    open(f'done{x}', 'w').close()\n"
+    )
+    agent.load(code, "f", max_inputs=2)
+    numbers = [agent.input(x, header={"c": 9}) for x in range(2)]
+    assert [agent.receive().kind for _ in numbers] == [protocol.YIELD] * 2
+    assert agent.connection is not None
+    agent.listener.close()
+    agent.connection.close()
+    (agent.folder / "gone").touch()
+    deadline = time.monotonic() + 20
+    while not all((agent.folder / f"done{x}").exists() for x in range(2)):
+        assert time.monotonic() < deadline, "the tasks stand still"
+        time.sleep(0.01)
+    agent.listen()
+    assert [n for n, _, _ in agent.accept().header["held"]] == numbers
+    frames = [agent.receive() for _ in range(4)]
+    for number in numbers:
+        mine = [f for f in frames if f.input == number]
+        assert [f.kind for f in mine] == [protocol.YIELD, protocol.OUTPUT]
+        assert pickle.loads(mine[0].payload) == "second"
+        assert mine[1].header["n"] == 2
+    assert agent.configure("f", max_inputs=2).kind == protocol.READY
+    assert agent.stop()[0] == 0
 
 
 # ---------------------------------------------------------------------------------------------------- batches

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CHUNK = 256 << 10
 #: Without an agent for so long (seconds), the container is given up: the node's lease is shorter.
 AGENT_PATIENCE = 90.0
-_RETRY = 0.05
+RETRY = 0.05
 #: A socket address has room for so many bytes.
 _ADDRESS_LIMIT = 100
 
@@ -29,16 +29,22 @@ class AgentGoneError(Exception):
     """No agent came back in time."""
 
 
+class LostError(Exception):
+    """The connection is lost."""
+
+
 class Channel:
     """Frames to and from the agent. `on_connect` gives the frames that open a connection.
 
-    A lost connection is made again inside `send` and `receive`; what could not be sent is sent then.
+    A lost connection is made again inside `send` and `receive`; what could not be sent is sent then. Without
+    `reconnects` they raise LostError instead.
     """
 
     def __init__(self, path: str) -> None:
         self.on_connect: Callable[[], bytes] = bytes
         #: Told of the descriptor of a connection before it is closed.
         self.on_drop: Callable[[int], object] = int
+        self.reconnects = True
         self._path = path
         self._socket: socket.socket | None = None
         self._poll = select.poll()
@@ -50,18 +56,22 @@ class Channel:
     def connect(self) -> None:
         """Connect and say hello. Raises AgentGoneError."""
         deadline = time.monotonic() + AGENT_PATIENCE
-        while True:
-            self._drop()
-            try:
-                self._socket = _connected(self._path)
-                self._poll = select.poll()
-                self._poll.register(self._socket, select.POLLIN)
-                self._socket.sendall(self.on_connect())
-                return
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise AgentGoneError(f"no agent answers at {self._path}") from None
-                time.sleep(_RETRY)
+        while not self.try_connect():
+            if time.monotonic() > deadline:
+                raise AgentGoneError(f"no agent answers at {self._path}")
+            time.sleep(RETRY)
+
+    def try_connect(self) -> bool:
+        """Connect and say hello, if there is an agent."""
+        self._drop()
+        try:
+            self._socket = _connected(self._path)
+            self._poll = select.poll()
+            self._poll.register(self._socket, select.POLLIN)
+            self._socket.sendall(self.on_connect())
+        except OSError:
+            return False
+        return True
 
     def fileno(self) -> int:
         return self._socket.fileno() if self._socket is not None else -1
@@ -125,7 +135,7 @@ class Channel:
                 self._send_once(data, descriptors)
                 return
             except OSError:  # noqa: PERF203 - once, as a rule
-                self.connect()
+                self._reconnect()
 
     def _send_once(self, data: bytes, descriptors: list[int]) -> None:
         if self._socket is None:
@@ -144,7 +154,12 @@ class Channel:
         if size:
             self._frames.feed(bytes(memoryview(self._buffer)[:size]))
         else:
-            self.connect()
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        if not self.reconnects:
+            raise LostError
+        self.connect()
 
     def _receive_some(self) -> int:
         if self._socket is None:

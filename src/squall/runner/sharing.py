@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.runner import protocol, streams
 from squall.runner.channel import AgentGoneError
+from squall.runner.connection import Connection
 from squall.runner.gathering import Line
 from squall.runner.held import Held
 from squall.runner.jobs import Flow, Job, Single, Together
@@ -44,6 +45,7 @@ class Sharing:
         self._exception = exception
         self._loop: asyncio.AbstractEventLoop = executor.event_loop().loop
         self._loop.set_exception_handler(self._went_wrong)
+        self._connection = Connection(self._loop, channel, self._handle, self._fill)
         self._places: int = config["max_inputs"]
         batching = config.get("batching", {})
         self._batched = frozenset(batching)
@@ -74,10 +76,7 @@ class Sharing:
 
     def serve(self) -> None:
         """Until the agent says stop. Raises AgentGoneError."""
-        self._channel.on_drop = self._loop.remove_reader
-        self._channel.on_connect = self._hello
-        self._loop.add_reader(self._channel.fileno(), self._readable)
-        self._loop.call_soon(self._readable)  # what came together with CONFIG
+        self._connection.start(self._hello)
         self._loop.run_forever()
         for worker in self._idle:
             worker.give(None)
@@ -88,15 +87,8 @@ class Sharing:
     # -- frames
 
     def _hello(self) -> bytes:
-        """A new connection."""
-        self._loop.add_reader(self._channel.fileno(), self._readable)
         held = [self._held[number].listed for number in sorted(self._held)]
         return protocol.encode(protocol.HELLO, 0, {"python": sys.version.split()[0], "held": held})
-
-    def _readable(self) -> None:
-        for frame in self._channel.received():
-            self._handle(frame)
-        self._fill()
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind == protocol.INPUT:
@@ -109,7 +101,7 @@ class Sharing:
         elif frame.kind == protocol.CONFIG:
             self.listen(self._channel.descriptor())
             self._channel.payload(frame)
-            self._channel.send(protocol.READY)
+            self._connection.send(protocol.READY)
         elif frame.kind == protocol.STOP:
             self._stopping = True
             self._stop_when_idle()
@@ -143,7 +135,7 @@ class Sharing:
 
     def _begin(self, inputs: list[Held]) -> None:
         if self._batched:
-            self._channel.send(protocol.BEGUN, 0, {"ins": [held.number for held in inputs]})
+            self._connection.send(protocol.BEGUN, 0, {"ins": [held.number for held in inputs]})
         function = self._executor.function
         job = self._job(inputs, function)
         self._jobs.update(dict.fromkeys((held.number for held in inputs), job))
@@ -192,7 +184,7 @@ class Sharing:
         self._fill()
 
     def _yield(self, input_number: int, number: int, data: bytes) -> None:
-        self._channel.send(protocol.YIELD, input_number, {"n": number}, data)
+        self._connection.send(protocol.YIELD, input_number, {"n": number}, data)
 
     def _answer(self, held: Held, answer: Answer) -> None:
         streams.flush()
@@ -200,10 +192,14 @@ class Sharing:
         if "t" in held.frame.header:
             times = self._jobs[held.number].times if held.number in self._jobs else {}
             header = {**header, "t": {"received": held.received, **times, "sent": time.monotonic()}}
-        self._channel.send(protocol.OUTPUT, held.number, header, answer.payload)
-        del self._held[held.number]
         self._jobs.pop(held.number, None)
         self._flows.pop(held.number, None)
+        self._connection.send(
+            protocol.OUTPUT, held.number, header, answer.payload, lambda: self._answered(held.number)
+        )
+
+    def _answered(self, number: int) -> None:
+        del self._held[number]
         self._stop_when_idle()
 
     # -- cancellation
@@ -229,7 +225,7 @@ class Sharing:
                 self._early.add(number)
         elif self._line.remove(number):
             self._answer(held, _CANCELLED)
-        else:
+        elif number in self._jobs:  # else its answer waits for an agent
             self._cancel_begun(held, self._jobs[number])
 
     def _cancel_begun(self, held: Held, job: Job) -> None:
