@@ -117,6 +117,16 @@ def test_an_error_in_the_block_stops_the_app(load: Load, server: FakeServer) -> 
     assert only(server).stopped
 
 
+def test_a_script_that_runs_its_app_at_the_top_level_is_told_in_its_container(
+    load: Load, in_container: None, server: FakeServer
+) -> None:
+    declared = "@app.function()\ndef f(): return 1\n"
+    for use in ("with app.run(): pass", "app.deploy()"):
+        with pytest.raises(InvalidError, match=r'put that below if __name__ == "__main__":'):
+            load(f"{declared}{use}\n")
+    assert server.requests == []
+
+
 @pytest.mark.covers("App.run(detach)")
 def test_detached_it_goes_on(load: Load, server: FakeServer) -> None:
     with load("@app.function()\ndef f(): return 1\n").app.run(detach=True):

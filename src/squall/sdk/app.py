@@ -344,6 +344,12 @@ class App:
         return self.running
 
     def _publisher(self) -> Any:
+        if not context.is_local():
+            # The module's own top level runs in its containers too.
+            raise InvalidError(
+                "an app cannot be run or deployed from inside a container: in a script, put that below "
+                'if __name__ == "__main__":'
+            )
         from squall.sdk.publishing import Publisher
 
         return Publisher(list(self._functions.values()), image=self._image)
