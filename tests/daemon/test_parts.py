@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from squall.client import daemon_record, embedded
 from squall.client.daemon_record import DaemonRecord, Process
-from squall.daemon import host, privileges, programs, state, view
+from squall.daemon import host, main, privileges, programs, state, view
 from squall.daemon.options import Options, parse
 from squall.daemon.view import Identity
 from squall.exception import ConflictError, InvalidError
@@ -214,9 +215,9 @@ def test_an_agent_without_root_gets_what_one_with_root_left(
 
 
 def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert state.file_system("/proc/self") == "proc"
-    monkeypatch.setattr(state, "file_system", lambda _path: "nfs4")
-    with pytest.raises(InvalidError, match="network file system"):
+    state.check(str(tmp_path))
+    monkeypatch.setattr("squall.filesystem._magic", lambda _path: 0x6969)
+    with pytest.raises(InvalidError, match=r"network file system \(NFS\).*SQUALL_STATE"):
         state.check(str(tmp_path))
 
 
@@ -254,3 +255,24 @@ def test_the_process_driver_has_no_launcher_and_a_node_no_server() -> None:
     assert [p.name for p in programs.plan(Options("/s"), "process", None, {})] == ["server", "node"]
     (agent,) = programs.plan(Options("/s", server="https://h:1"), "process", None, {})
     assert "--server wss://h:1" in " ".join(agent.command)
+
+
+def test_a_root_that_may_not_give_files_away_keeps_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container without capabilities."""
+
+    def refuse(*_args: object, **_more: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(privileges, "candidate", lambda: Identity(os.geteuid() + 1, 1))
+    monkeypatch.setattr(os, "chown", refuse)
+    identity, losses = main._identity(str(tmp_path), {})
+    assert identity is None
+    assert losses == [
+        (
+            "server and node run as root, not as a user of their own: "
+            f"Cannot use the state directory {tmp_path}: Operation not permitted"
+        )
+    ]
+    assert (tmp_path / "server").stat().st_uid == os.geteuid()

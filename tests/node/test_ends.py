@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
 
 from squall.node import ends
 from squall.node.ends import End
+from squall.runtime.driver import DriverError
 from squall.runtime.spec import ExitStatus
 from squall.wire import messages as m
 
 if TYPE_CHECKING:
     from tests.node.conftest import Node, Run
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "no space"), True),
+        (OSError(errno.EDQUOT, "over quota"), True),
+        (caused(DriverError("cannot run"), OSError(errno.ENOSPC, "x")), True),
+        (DriverError("cannot make a root: No space left on device"), True),
+        (OSError(errno.EACCES, "x"), False),
+        (DriverError("cannot run"), False),
+    ],
+)
+def test_a_full_disk_is_told_apart(error: Exception, full: bool) -> None:
+    assert ends.is_full_disk(error) is full
+
 
 SLEEP = (
     "import time\ndef f(seconds=60):\n    print('go', flush=True)\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import subprocess
 import sys
@@ -136,6 +137,11 @@ def test_records_come_back(tmp_path: Path) -> None:
 def test_the_copy_that_containers_see(tmp_path: Path) -> None:
     copy = squallcopy.ensure(tmp_path)
     assert squallcopy.ensure(tmp_path) == copy
+    found = importlib.util.spec_from_file_location("x", copy / "squall" / "runner" / "main.py")
+    assert found is not None
+    assert found.cached is not None
+    with open(found.cached, "rb") as file:
+        assert file.read(8)[4:] == b"\1\0\0\0"  # valid whatever the time of its source
     assert {p.name for p in copy.iterdir()} == {"squall", "cloudpickle"}
     assert not (copy / "squall" / "server").exists()
     code = f"import sys; sys.path.insert(0, {str(copy)!r}); import squall.runner.main, squall; squall.App"

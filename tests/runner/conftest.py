@@ -54,7 +54,7 @@ class Agent:
         """Start the runner; its HELLO."""
         self.process = subprocess.Popen(
             [self.python, str(RUNNER)],
-            env={**os.environ, "SQUALL_SOCKET": self.path, **environment},
+            env={**os.environ, "SQUALL_SOCKET": self.path, "SQUALL_IMAGE_ID": "im-test", **environment},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -86,7 +86,6 @@ class Agent:
             "name": qualname,
             "cancellation": "squall.exception:InputCancellation",
             "limit": 8 << 20,
-            "image": "im-test",
             "alarm": True,
             **more,
         }

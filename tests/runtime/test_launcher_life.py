@@ -218,10 +218,7 @@ def test_socket_is_its_owners(own_box: Box) -> None:
         "except OSError as e: print(e.strerror)"
     )
     os.chmod(own_box.socket, 0o666)
-    directory = own_box.directory
-    while str(directory) != "/" and directory.owner() == "root":
-        directory.chmod(directory.stat().st_mode | 0o011)
-        directory = directory.parent
+    own_box.directory.chmod(0o711)  # the other user is there already, and need not pass what is above
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "python3", "-c", code],
         cwd=own_box.directory,

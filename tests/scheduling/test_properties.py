@@ -54,15 +54,15 @@ class Fleet(RuleBasedStateMachine):
         self.world.arrive(which, count)
 
     @precondition(lambda self: any(not b.ready for b in self.world.boxes.values()))
-    @rule(which=pick, good=st.booleans(), retry=st.booleans())
-    def container_starts(self, which: int, good: bool, retry: bool) -> None:
+    @rule(which=pick, good=st.booleans(), retry=st.booleans(), shortage=st.booleans())
+    def container_starts(self, which: int, good: bool, retry: bool, shortage: bool) -> None:
         starting = sorted(c for c, b in self.world.boxes.items() if not b.ready)
         container = starting[which % len(starting)]
         if good:
             self.world.ready(container)
         else:
             del self.world.boxes[container]
-            self.world.send(m.ContainerFailed(container, "it failed", retry))
+            self.world.send(m.ContainerFailed(container, "it failed", retry, shortage))
 
     @precondition(lambda self: any(b.inputs for b in self.world.boxes.values()))
     @rule(which=pick, status=st.sampled_from(["ok", "exception", "timeout", "start"]), ms=st.integers(0, 100))

@@ -250,6 +250,26 @@ def test_a_failed_start_is_tried_again_a_little_later_three_times() -> None:
     assert isinstance(w.final["in-0"], m.FailInput)
 
 
+def test_while_the_node_is_short_of_something_inputs_wait() -> None:
+    w = world(max_containers=1)
+    w.arrive("fu-1", 1)
+    said: list[m.Action] = []
+    for _ in range(10):
+        (container,) = w.boxes
+        del w.boxes[container]
+        said += w.send(m.ContainerFailed(container, "the disk is full", shortage=True))
+        assert w.final == {}
+        assert w.boxes == {}
+        wake = w.scheduler.next_wakeup()
+        assert wake is not None
+        w.tick(wake - w.now)
+    assert said.count(m.Waiting("fu-1", "the disk is full")) == 1
+    (container,) = w.boxes
+    w.ready(container)
+    w.finish(container, "in-0")
+    assert isinstance(w.final["in-0"], m.Deliver)
+
+
 def test_cancel_waiting_running_and_delayed() -> None:
     w = world(max_containers=1, max_retries=1, initial_delay=9.0)
     w.arrive("fu-1", 3)

@@ -180,10 +180,10 @@ def test_containers_for_a_single_use() -> None:
 
 def test_an_unknown_parameter_names_the_right_ones() -> None:
     app = squall.App("x")
-    with pytest.raises(
-        InvalidError, match=r"no parameter gpus=: did you mean gpu=\? It takes image, "
-    ) as caught:
+    with pytest.raises(InvalidError, match=r"no parameter gpus=: did you mean gpu=\?$"):
         app.function(gpus="H100")  # type: ignore[call-arg]
+    with pytest.raises(InvalidError, match=r"no parameter nonsense=: it takes image, ") as caught:
+        app.function(nonsense=1)  # type: ignore[call-arg]
     assert "scaledown_window" in str(caught.value)
     assert "_experimental" not in str(caught.value)
 

@@ -359,3 +359,53 @@ async def test_only_users_that_are_named_can_connect(passable: Path) -> None:
         assert (await Client.websocket(path)).status == 101
     async with running(path, Transport(allowed_uids=frozenset({12345}))):
         assert await as_nobody(path) in REFUSED
+
+
+# -------------------------------------------------------------------------------------------- the strangers
+
+
+async def test_who_does_not_say_who_they_are_can_take_so_many_connections(
+    adapter: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = Transport(adapter=adapter, limits=Limits(strangers=2))
+    async with running(str(tmp_path / "r" / "s.sock"), transport) as server:
+        await Client.greeted(server.port)
+        server.control.last.connection.known()
+        silent = [await Client.connect(server.port), await Client.websocket(server.port)]
+        for _ in range(3):
+            refused = await Client.websocket(server.port)
+            assert refused.status == 503
+            assert refused.body == (
+                "squall: too many connections have not said who they are: try again later\n"
+            )
+        assert (await Client.websocket(server.path)).status == 101  # the machine's own users always can
+        said = [r.getMessage() for r in caplog.records if "have not said who they are" in r.getMessage()]
+        assert said == [
+            "2 connections have not said who they are: more are refused; who can reach this port?"
+        ]
+        for client in silent:
+            client.writer.transport.abort()
+        assert (await until_admitted(server)).status == 101
+
+
+async def until_admitted(server: Server) -> Client:
+    """The server hears of closed connections in its own time."""
+    while True:
+        client = await Client.websocket(server.port)
+        if client.status != 503:
+            return client
+        await asyncio.sleep(0.01)
+
+
+def test_the_server_may_have_all_the_descriptors_it_can() -> None:
+    code = (
+        "import resource as r; hard = r.getrlimit(r.RLIMIT_NOFILE)[1]\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (99, hard))\n"
+        "from squall.server.transport.strangers import Strangers, raise_descriptor_limit\n"
+        "few = Strangers(1000)._limit; raise_descriptor_limit()\n"
+        "print(few, r.getrlimit(r.RLIMIT_NOFILE) == (hard, hard))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "24 True\n"

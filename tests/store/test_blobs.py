@@ -201,7 +201,7 @@ async def test_a_reader_that_stops_early_closes_the_file(on_disk: DiskBlobs) -> 
 
 
 async def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("squall.store.filesystem._magic", lambda _path: 0x517B)
+    monkeypatch.setattr("squall.filesystem._magic", lambda _path: 0x517B)
     blobs = DiskBlobs(tmp_path)
     with pytest.raises(StoreError, match="SMB"):
         await blobs.open()

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from squall.store import filesystem
+from squall import filesystem
 from squall.store.base import StoreError
+from squall.store.errors import refuse_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ def test_the_mount_of_a_path(path: str, kind: str) -> None:
 
 def test_the_local_disk_is_local(tmp_path: Path) -> None:
     assert filesystem._magic(str(tmp_path)) > 0
-    filesystem.refuse_network(str(tmp_path))
+    refuse_network(str(tmp_path))
 
 
 def test_the_kernel_is_asked(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_the_kernel_is_asked(tmp_path: Path) -> None:
 def test_network_file_systems_are_refused(magic: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filesystem, "_magic", lambda _path: magic)
     with pytest.raises(StoreError, match=rf"\({kind}\).*SQUALL_STATE"):
-        filesystem.refuse_network("/home")
+        refuse_network("/home")
 
 
 def test_of_fuse_only_network_kinds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
 async def test_a_network_file_system_is_refused_unless_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("squall.store.filesystem._magic", lambda _path: 0x6969)
+    monkeypatch.setattr("squall.filesystem._magic", lambda _path: 0x6969)
     with pytest.raises(StoreError, match=r"network file system \(NFS\).*SQUALL_STATE"):
         await SqliteStore(tmp_path / "db.sqlite").open()
     store = SqliteStore(tmp_path / "db.sqlite", network_file_system=True)

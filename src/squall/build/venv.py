@@ -120,6 +120,8 @@ class VenvBuilder(Builder):
 class VenvBench(Bench):
     """A virtual environment, `folder`/venv; commands start in `folder`/work or in the image's workdir."""
 
+    uv_options = ("--compile-bytecode",)
+
     def __init__(self, folder: Path, found: Machine, log: Log) -> None:
         self.uv = kit.find_uv()
         self.pip = found.pip.present(os.path.exists)
@@ -169,6 +171,8 @@ def _refuse(plan: list[Stage]) -> None:
 
 def _environment(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
     search = env.get("PATH") or os.environ.get("PATH", os.defpath)
+    # Python's way to write bytecode leaves half of it on a full disk, for all who import it later.
+    env = {"PYTHONDONTWRITEBYTECODE": "1", **env}
     return {**env, "VIRTUAL_ENV": str(folder / "venv"), "PATH": f"{folder / 'venv/bin'}:{search}"}
 
 

@@ -62,8 +62,12 @@ def explain(error: BaseException) -> int:
 
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
-    if isinstance(error, click.ClickException):
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # from click 8.2 on
+        assert isinstance(error, click.ClickException)
         error.show()
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        click.echo(f"squall: {_wrong_use(error)}", err=True)
         return error.exit_code
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return INTERRUPTED
@@ -79,6 +83,13 @@ def explain(error: BaseException) -> int:
         hint = "This is a bug in Squall; `squall --full-traceback ...` shows where."
         click.echo(f"squall: {name}: {_one_line(error)}. {hint}", err=True)
     return 1
+
+
+def _wrong_use(error: click.ClickException) -> str:
+    """In one line: what is wrong, and where to read what is right."""
+    text = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{text} See `{context.command_path} --help`." if context is not None else text
 
 
 def _one_line(error: BaseException) -> str:

@@ -43,29 +43,49 @@ def daemon() -> None:
 @daemon.command()
 @click.option("--listen", default="", metavar="HOST:PORT", help="Also listen on TCP; clients need a token.")
 @click.option("--gpus", default="", metavar="TYPE:COUNT,...", help="GPUs to declare, such as H100:8.")
+@click.option(
+    "--allowed-host",
+    multiple=True,
+    metavar="NAME",
+    help="A name that clients use for this server, besides its addresses; may be repeated.",
+)
+@click.option(
+    "--allowed-origin",
+    multiple=True,
+    metavar="URL",
+    help="Web pages that may use this server, such as https://ui.example.org; may be repeated.",
+)
 @click.option("--foreground", is_flag=True, help="Stay in this terminal, until Ctrl-C.")
 @state_option
-def start(listen: str, gpus: str, foreground: bool, state: str) -> None:
+def start(state: str, *, foreground: bool, **given: Any) -> None:
     """Start it, and keep it running also when nobody uses it."""
-    check_listen(listen)
-    check_gpus(gpus)
+    check_listen(given["listen"])
+    check_gpus(given["gpus"])
     if foreground:
         from squall.daemon.main import serve
         from squall.daemon.options import Options
 
-        serve(Options(state=state, listen=listen, gpus=gpus))
+        serve(Options(state=state, **given))
         return
     running = daemon_record.read(state)
-    if running is not None and (running.listen, running.gpus, running.idle_exit) != (listen, gpus, 0.0):
+    if running is not None and _differs(running, given):
         raise ConflictError(
             f"A daemon runs already, with other options ({_options(running)}): `squall daemon stop` first."
         )
-    embedded.ensure(state, _arguments(listen, gpus))
+    embedded.ensure(state, _arguments(given))
     _show(daemon_record.read(state))
 
 
-def _arguments(listen: str, gpus: str) -> list[str]:
-    return [*(["--listen", listen] if listen else []), *(["--gpus", gpus] if gpus else [])]
+def _differs(running: DaemonRecord, given: dict[str, Any]) -> bool:
+    wanted = {**given, "idle_exit": 0.0}
+    has = {name: getattr(running, name) for name in wanted}
+    return has != {name: list(v) if isinstance(v, tuple) else v for name, v in wanted.items()}
+
+
+def _arguments(given: dict[str, Any]) -> list[str]:
+    single = [f"--{name}={given[name]}" for name in ("listen", "gpus") if given[name]]
+    hosts = [f"--allowed-host={name}" for name in given["allowed_host"]]
+    return [*single, *hosts, *(f"--allowed-origin={url}" for url in given["allowed_origin"])]
 
 
 @daemon.command()
@@ -176,8 +196,10 @@ def _show(running: DaemonRecord | None) -> None:
 def _options(running: DaemonRecord) -> str:
     listen = f"--listen {running.listen}" if running.listen else "no --listen"
     gpus = f"--gpus {running.gpus}" if running.gpus else "no --gpus"
+    more = [f"--allowed-host {name}" for name in running.allowed_host]
+    more += [f"--allowed-origin {url}" for url in running.allowed_origin]
     idle = "ends when idle" if running.idle_exit else "does not end when idle"
-    return f"{listen}, {gpus}, {idle}"
+    return ", ".join([listen, gpus, *more, idle])
 
 
 def check_listen(value: str) -> None:

@@ -37,7 +37,7 @@ def deploy(target: str, is_module: bool, **options: Any) -> None:
     reference = targets.parse(target, is_module=is_module)
     with output.enable_output(timestamps=options["timestamps"]):
         app = targets.app(targets.load(reference), reference)
-        with build_errors():
+        with build_errors(quiet=False):
             app.deploy(
                 name=options["name"],
                 environment_name=options["env"],

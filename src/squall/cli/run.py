@@ -60,7 +60,7 @@ def _call(
         environment_name=options["env"],
     )
     with ExitStack() as stack:
-        with build_errors():
+        with build_errors(quiet=options["quiet"]):
             stack.enter_context(running)
         result = _result(chosen, args, kwargs)
     _show(chosen, result, options["write_result"])
@@ -84,8 +84,7 @@ def _result(chosen: targets.Runnable, args: tuple[Any, ...], kwargs: dict[str, A
             return list(map(_print_value, chosen.remote_gen(*args, **kwargs)))
         return chosen.remote(*args, **kwargs)
     except (Exception, exception.InputCancellation) as error:
-        click.echo(tracebacks.trimmed(error), err=True, nl=False)
-        raise click.exceptions.Exit(1) from None
+        raise tracebacks.failed(error) from None
 
 
 def _awaited(result: Any) -> Any:
@@ -126,13 +125,16 @@ def _show(chosen: targets.Runnable, result: Any, path: str | None) -> None:
 
 
 @contextmanager
-def build_errors() -> Iterator[None]:
-    """An image that cannot be built is told with the last lines of the step that failed."""
+def build_errors(*, quiet: bool) -> Iterator[None]:
+    """An image that cannot be built is told with the last lines of the step that failed.
+
+    Unless it is `quiet`, its whole log was printed already.
+    """
     try:
         yield
     except exception.ImageBuildError as error:
         first, _, tail = str(error).partition("\n")
-        if tail:
+        if tail and quiet:
             click.echo(tail, err=True)
         click.echo(f"squall: {first}", err=True)
         raise click.exceptions.Exit(1) from None

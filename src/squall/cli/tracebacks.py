@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import squall
+from squall import exception
 from squall.sdk.outcomes import RemoteTraceback
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _MACHINERY_FILES = tuple(
         ("asyncio", "runners.py"),
         ("asyncio", "base_events.py"),
         ("concurrent", "futures", "_base.py"),
+        ("contextlib.py",),
     )
 )
 
@@ -43,13 +45,41 @@ def trimmed(error: BaseException) -> str:
     return "".join(told.format())
 
 
+def failed(error: BaseException) -> click.exceptions.Exit:
+    """Tell what a user's program raised: one line for Squall's own errors, else the traceback."""
+    if _is_plain(error):
+        click.echo(f"squall: {_line(error)}{_place(error)}", err=True)
+    else:
+        click.echo(trimmed(error), err=True, nl=False)
+    return click.exceptions.Exit(1)
+
+
 def importing_failed(name: str, error: BaseException) -> click.exceptions.Exit:
     """Tell why a user's module cannot be imported: its own traceback, then one line."""
+    if _is_plain(error):
+        return failed(error)
     click.echo(trimmed(error), err=True, nl=False)
     what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
     hint = _hint(error)
     click.echo(f"squall: {name} cannot be imported: {what}{hint}", err=True)
     return click.exceptions.Exit(1)
+
+
+def _is_plain(error: BaseException) -> bool:
+    """It says what to do, and there is nothing behind it that its reader must know."""
+    alone = error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
+    return isinstance(error, exception.Error) and alone and os.environ.get("SQUALL_TRACEBACK") != "1"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """The user's line that it came from; empty if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if not _is_machinery(frame.filename)]
+    return f" ({os.path.relpath(users[-1].filename)}:{users[-1].lineno})" if users else ""
 
 
 def _hint(error: BaseException) -> str:

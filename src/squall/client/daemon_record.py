@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -43,6 +43,8 @@ class DaemonRecord:
     listen: str = ""
     gpus: str = ""
     idle_exit: float = 0.0
+    allowed_host: list[str] = field(default_factory=list)
+    allowed_origin: list[str] = field(default_factory=list)
 
 
 def record_path(state: str) -> str:
@@ -65,7 +67,9 @@ def read(state: str) -> DaemonRecord | None:
     """The daemon that runs with this state, if one does."""
     try:
         data = _load(record_path(state))
-        record = DaemonRecord(**{**data, "process": Process(**data["process"])})
+        # A newer daemon may say more; that it is newer is for the protocol version to tell.
+        known = {f.name: data[f.name] for f in fields(DaemonRecord) if f.name in data}
+        record = DaemonRecord(**{**known, "process": Process(**data["process"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return record if record.process.alive() else None

@@ -21,7 +21,7 @@ from squall.exception import InvalidError, PermissionDeniedError, VersionError
 from squall.wire.values import PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from squall.client.daemon_record import DaemonRecord
 
@@ -44,6 +44,10 @@ _PROXIES = frozenset({"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no
 _DROPPED = frozenset({"SQUALL_TOKEN", "SQUALL_SERVER_URL", "SQUALL_ENVIRONMENT", "SQUALL_IS_REMOTE"})
 
 
+#: Who hears, one line each, what this machine cannot give, when a daemon was started for this process.
+listener: Callable[[str], None] | None = None
+
+
 def socket_path(state: str) -> str:
     return os.path.join(state, "server", "server.sock")
 
@@ -60,6 +64,8 @@ def ensure(state: str, arguments: Sequence[str] = ("--idle-exit", str(IDLE_EXIT_
         record = daemon_record.read(state)
         if record is not None and _fits(record):
             if answers(state):
+                if started:
+                    _tell(record.losses)
                 return
         elif record is not None:
             stop(state)
@@ -71,6 +77,12 @@ def ensure(state: str, arguments: Sequence[str] = ("--idle-exit", str(IDLE_EXIT_
             started = True
         time.sleep(0.02)
     raise exception.ConnectionError(_why(state))
+
+
+def _tell(losses: list[str]) -> None:
+    if listener is not None:
+        for loss in losses:
+            listener(loss)
 
 
 def answers(state: str) -> bool:
@@ -149,8 +161,9 @@ def _try_lock(state: str) -> int | None:
         os.makedirs(state, mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
         return lock(state)
     except OSError as error:
+        reason = "it is no directory" if isinstance(error, FileExistsError) else error.strerror
         raise InvalidError(
-            f"Cannot use the state directory {state}: {error.strerror}. Set SQUALL_STATE to another one."
+            f"Cannot use the state directory {state}: {reason}. Set SQUALL_STATE to another one."
         ) from None
 
 

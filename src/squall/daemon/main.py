@@ -61,8 +61,13 @@ def _environ(given: Options) -> dict[str, str]:
 def _identity(directory: str, environ: dict[str, str]) -> tuple[Identity | None, list[str]]:
     """Whom server and agent run as, with the state made theirs, and what is lost."""
     identity = privileges.candidate()
-    state.prepare(directory, identity)
-    obstacle = privileges.obstacle(identity, directory, environ) if identity else ""
+    try:
+        state.prepare(directory, identity)
+        obstacle = privileges.obstacle(identity, directory, environ) if identity else ""
+    except InvalidError as error:
+        if identity is None:
+            raise
+        obstacle = str(error).rstrip(".")  # a root without the right to give files away, most often
     if not obstacle:
         return identity, []
     state.prepare(directory, None)
@@ -85,7 +90,17 @@ def _record(given: Options, driver: str, losses: list[str]) -> None:
     own = daemon_record.Process("daemon", os.getpid(), daemon_record.start_time(os.getpid()))
     socket = "" if given.server else embedded.socket_path(given.state)
     record = daemon_record.DaemonRecord(
-        own, PROTOCOL, __version__, driver, socket, losses, given.listen, given.gpus, given.idle_exit
+        own,
+        PROTOCOL,
+        __version__,
+        driver,
+        socket,
+        losses,
+        given.listen,
+        given.gpus,
+        given.idle_exit,
+        list(given.allowed_host),
+        list(given.allowed_origin),
     )
     daemon_record.write(given.state, record)
 

@@ -12,7 +12,7 @@ class Options:
     """`lock` is a descriptor of the locked `daemon.lock`; -1 to take the lock oneself.
 
     With `server` (a URL) this is the node of a server elsewhere, and starts none. `idle_exit` in seconds;
-    0 for never.
+    0 for never. `allowed_host` and `allowed_origin` are what the server's guard lets in as well.
     """
 
     state: str
@@ -22,6 +22,8 @@ class Options:
     gpus: str = ""
     server: str = ""
     idle_exit: float = 0.0
+    allowed_host: tuple[str, ...] = ()
+    allowed_origin: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Options:
@@ -33,5 +35,8 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--gpus", default="", help="devices to declare, such as H100:8")
     parser.add_argument("--server", default="", help="URL of a server elsewhere: be a node of it")
     parser.add_argument("--idle-exit", type=float, default=0.0, help="end after so many idle seconds")
+    for name in ("--allowed-host", "--allowed-origin"):
+        parser.add_argument(name, action="append", default=[], help="for the server, as its own option")
     given = vars(parser.parse_args(arguments))
-    return Options(**{**given, "state": os.path.abspath(given["state"])})
+    lists = {name: tuple(given[name]) for name in ("allowed_host", "allowed_origin")}
+    return Options(**{**given, **lists, "state": os.path.abspath(given["state"])})

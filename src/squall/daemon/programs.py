@@ -71,6 +71,8 @@ def _server(options: Options, environ: dict[str, str]) -> Program:
     command = ["--state", os.path.join(options.state, "server"), "--socket", socket]
     if options.listen:
         command += ["--listen", options.listen]
+    command += [f"--allowed-host={name}" for name in options.allowed_host]
+    command += [f"--allowed-origin={url}" for url in options.allowed_origin]
     arguments = _python("squall.server", command)
     return Program("server", arguments, _log(options, "server"), environ, socket)
 

@@ -7,14 +7,13 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from squall import filesystem
 from squall.client import daemon_record
 from squall.exception import ConflictError, InvalidError
 
 if TYPE_CHECKING:
     from squall.daemon.view import Identity
 
-#: File systems on which neither SQLite nor locks can be trusted.
-NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "fuse.sshfs", "glusterfs"})
 #: A log larger than this is put aside at the start (bytes).
 LOG_LIMIT = 10 << 20
 #: How long what an earlier daemon left may take to die of SIGKILL (seconds).
@@ -23,11 +22,8 @@ _DEATH_S = 10.0
 
 def check(state: str) -> None:
     """Raises InvalidError for a place where state must not be."""
-    kind = file_system(state)
-    if kind in NETWORK:
-        raise InvalidError(
-            f"The state directory {state} is on a network file system ({kind}): set SQUALL_STATE."
-        )
+    if why := filesystem.refusal(state):
+        raise InvalidError(f"The state directory {why}.")
 
 
 def prepare(state: str, identity: Identity | None) -> None:
@@ -68,24 +64,6 @@ def _give(top: str, old: int, uid: int, gid: int) -> None:
 def _rotate(path: str) -> None:
     if os.path.exists(path) and os.path.getsize(path) > LOG_LIMIT:
         os.replace(path, f"{path}.1")
-
-
-def file_system(path: str) -> str:
-    """The type of the file system that holds a path; empty where it cannot be told."""
-    path = os.path.realpath(path)
-    best, kind = "", ""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        target = left.split()[4].encode().decode("unicode_escape")
-        inside = path == target or path.startswith(target.rstrip("/") + "/")
-        if inside and len(target) >= len(best):
-            best, kind = target, right.split()[0]
-    return kind
 
 
 def lock(state: str) -> int:

@@ -215,6 +215,8 @@ class Container(Owner):
         error = starting.exception()
         if error is None:
             return None
+        if ends.is_full_disk(error):
+            return End("disk", "the node's disk is full: free some space there, and what waits goes on")
         if isinstance(error, BuildError):
             return End("image", str(error))
         if isinstance(error, LostError):

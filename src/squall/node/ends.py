@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,6 +46,17 @@ def described(status: ExitStatus, ordered: End | None, memory_limit_mib: int | N
         return _by_signal(status.signal)
     hint = "; it had met its limit of processes" if status.pids_hit else ""
     return End("exit", f"the container's process exited with code {status.code}{hint}")
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether it says so, or what it came from does. The launcher's errors come as words."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _by_signal(number: int) -> End:

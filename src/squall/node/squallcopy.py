@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import marshal
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 #: This package, wherever it is installed.
 _PACKAGE = Path(__file__).parents[1]
 _SKIP = shutil.ignore_patterns("__pycache__", "*.pyc")
+#: Flags of a pyc file (PEP 552): valid whatever the time of its source, which never changes here.
+_UNCHECKED_HASH = (1).to_bytes(4, "little")
 #: Rooms that no container has a use for.
 _OURS = frozenset({"server", "store", "scheduling", "build", "node", "runtime"})
 
@@ -26,6 +29,8 @@ def ensure(folder: Path) -> Path:
     temporary.mkdir(parents=True)
     for name, source in sources.items():
         shutil.copytree(source, temporary / name, ignore=_ignore if name == "squall" else _SKIP)
+    for path in temporary.rglob("*.py"):
+        _compile(path)
     _open_up(temporary)
     try:
         os.rename(temporary, target)
@@ -34,6 +39,16 @@ def ensure(folder: Path) -> Path:
         if not target.is_dir():
             raise
     return target
+
+
+def _compile(path: Path) -> None:
+    """Bytecode for containers that have this Python; they cannot write it, or on a full disk half."""
+    source = path.read_bytes()
+    code = compile(source, path.name, "exec", dont_inherit=True)
+    compiled = Path(importlib.util.cache_from_source(str(path)))
+    compiled.parent.mkdir(exist_ok=True)
+    head = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source)
+    compiled.write_bytes(head + marshal.dumps(code))
 
 
 def _sources() -> dict[str, Path]:

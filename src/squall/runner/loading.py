@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pickle
 import sys
 from typing import TYPE_CHECKING, Any
+
+from squall.runner.results import not_in_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,17 +87,12 @@ def _unpickled(config: Mapping[str, Any], serialized: bytes | memoryview) -> Any
 def _missing(config: Mapping[str, Any], error: ModuleNotFoundError) -> LoadError:
     name = error.name or str(error)
     source = config["module"] if not config.get("serialized") else f"the function {config['name']}"
-    image = config.get("image") or os.environ.get("SQUALL_IMAGE_ID", "")
     if name.split(".")[0] == config["module"].split(".")[0] and not config.get("serialized"):
         message = (
             f"no module named {name} in the container: was its source sent? (searched {config['paths']})"
         )
         return LoadError("ModuleNotFoundError", message, error)
-    message = (
-        f"{source} imports {name}, which the image {image} does not have: "
-        f'add .pip_install("{name.split(".")[0]}") or .add_local_python_source("{name.split(".")[0]}") to it'
-    )
-    return LoadError("ModuleNotFoundError", message, error)
+    return LoadError("ModuleNotFoundError", f"{source} imports {name}, which {not_in_image(name)}", error)
 
 
 def _raw(found: Any) -> Callable[..., Any]:

@@ -55,6 +55,15 @@ def told(error: BaseException) -> dict[str, Any]:
     }
 
 
+def not_in_image(name: str) -> str:
+    """What to do about a module that cannot be imported in this container; one line, after a subject."""
+    image, top = os.environ.get("SQUALL_IMAGE_ID", ""), name.partition(".")[0]
+    return (
+        f"the image {image} does not have: "
+        f'add .pip_install("{top}") or .add_local_python_source("{top}") to it'
+    )
+
+
 def _text(error: BaseException) -> str:
     try:
         return str(error)
@@ -66,7 +75,10 @@ def _traceback(error: BaseException) -> str:
     import traceback
 
     try:
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            text += f"squall: it imports {error.name}, which {not_in_image(error.name)}\n"
+        return text
     except Exception:
         return f"{type(error).__name__}: {_text(error)}\n"
 

@@ -38,7 +38,7 @@ LOSSES = (
     "No isolation: functions can read and change whatever this user can.",
     "CPU and the number of processes are not limited; a memory limit holds for each process by itself.",
     "The network is not filtered, and block_network is refused.",
-    "An image is a virtual environment: apt_install and run_commands are refused.",
+    "An image is a virtual environment: apt_install and copied files are refused.",
     "One workspace only.",
     "Running functions end, and run again, when the node agent restarts.",
 )

@@ -118,11 +118,15 @@ class ContainerReady:
 
 @dataclass(frozen=True)
 class ContainerFailed:
-    """Never became ready. `retry` False: the function cannot start at all (import error, no image)."""
+    """Never became ready. `retry` False: the function cannot start at all (import error, no image).
+
+    `shortage`: the node is at fault and may recover (its disk is full): inputs wait however often it fails.
+    """
 
     container: str
     message: str
     retry: bool = False
+    shortage: bool = False
 
 
 @dataclass(frozen=True)

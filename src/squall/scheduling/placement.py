@@ -94,4 +94,4 @@ def _until_it_fits(node: Node, demand: Demand, gpus: Gpus, idle: list[Container]
 
 def _describe(node: Node) -> str:
     gpus = "".join(f", {count} {kind}" for kind, count in sorted(node.gpus.items()))
-    return f"{node.cpu_millis / 1000:g} cores, {node.memory_mib} MiB{gpus}"
+    return f"{node.cpu_millis / 1000:g} cores, {node.memory_mib} MiB{gpus or ', no GPU'}"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_START_FAILURES = 3
 #: Seconds before a failed start is tried again, doubled each time.
 START_BACKOFF = 0.5
+#: Seconds until a start is tried again that failed for a shortage on its node.
+SHORTAGE_PAUSE = 2.0
 
 
 class Scheduler:
@@ -220,7 +222,7 @@ class Scheduler:
             return
         function = self._functions[container.function]
         function.observe_start(now - container.since)
-        function.start_failures = 0
+        function.start_failures, function.short = 0, False
         container.ready, container.since = True, now
         self._dirty.add(container.function)
 
@@ -232,6 +234,12 @@ class Scheduler:
         exited = m.ContainerExited(event.container, fault=False, reason="start_failed", message=event.message)
         self._remove_container(event.container, exited, now)
         if container.stopping or function.removed:
+            return
+        if event.shortage:
+            function.not_before = now + SHORTAGE_PAUSE
+            if not function.short and function.queue:
+                self._actions.append(m.Waiting(function.config.id, event.message))
+            function.short = True
             return
         function.start_failures += 1
         function.not_before = now + START_BACKOFF * 2 ** (function.start_failures - 1)

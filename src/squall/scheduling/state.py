@@ -121,6 +121,8 @@ class Function:
     mean: float | None = None
     start: float | None = None
     start_failures: int = 0
+    #: Its last start failed for a shortage, and its callers were told.
+    short: bool = False
     not_before: float = 0.0
     removed: bool = False
     said: str = ""

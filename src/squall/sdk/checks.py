@@ -107,9 +107,9 @@ def known(where: str, given: Iterable[str], names: Mapping[str, Any]) -> None:
         import difflib
 
         close = difflib.get_close_matches(name, names, 1)
-        guess = f"did you mean {close[0]}=? " if close else ""
         public = ", ".join(n for n in names if not n.startswith("_"))
-        raise InvalidError(f"{where} has no parameter {name}=: {guess}It takes {public}.")
+        right = f"did you mean {close[0]}=?" if close else f"it takes {public}"
+        raise InvalidError(f"{where} has no parameter {name}=: {right}")
 
 
 def short(value: object) -> str:

@@ -124,13 +124,16 @@ def label(item: LogItem) -> str:
 @contextmanager
 def enable_output(*, quiet: bool = False, timestamps: bool = False) -> Iterator[Printer]:
     """Print logs, builds and notices of the apps that start in the block."""
-    global active  # noqa: PLW0603 - one terminal, one printer
-    before, active = active, Printer(quiet=quiet, timestamps=timestamps)
+    global active
+    from squall.client import embedded
+
+    before, active = (active, embedded.listener), Printer(quiet=quiet, timestamps=timestamps)
+    embedded.listener = active.tell
     try:
         yield active
     finally:
         active.end()
-        active = before
+        active, embedded.listener = before
 
 
 def attach(port: Port[Any]) -> bool:

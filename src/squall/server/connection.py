@@ -37,6 +37,9 @@ class Connection(ABC):
     def buffered(self) -> int:
         """Bytes queued and not yet taken by the kernel (for back-pressure)."""
 
+    def known(self) -> None:  # noqa: B027 - only where strangers are counted
+        """The peer has said who it is, and may stay."""
+
     def pause(self) -> None:  # noqa: B027 - a relayed connection cannot; its relay is bounded otherwise
         """Stop reading from the peer for now: what it sends is not taken fast enough (uploads)."""
 

@@ -101,6 +101,7 @@ class Door(Listener):
             self._refuse("unavailable", str(error))
         else:
             self._timer.cancel()
+            self._connection.known()
             early, self._early = self._early, []
             if early:
                 self._inside.received(early)

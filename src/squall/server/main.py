@@ -15,8 +15,10 @@ import uvloop
 
 from squall.server.auth import Authenticator
 from squall.server.control import ControlPlane
+from squall.server.transport.guard import Guard
 from squall.server.transport.serve import Transport
 from squall.server.transport.sockets import ListenError
+from squall.server.transport.strangers import raise_descriptor_limit
 from squall.store.base import StoreError
 from squall.store.disk import DiskBlobs
 from squall.store.sqlite import SqliteStore
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=options.log_level)
     try:
+        raise_descriptor_limit()
         tcp = _address(options.listen) if options.listen else None
         os.makedirs(options.state, 0o700, exist_ok=True)
         uvloop.run(_serve(options, tcp))
@@ -56,6 +59,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", required=True, help="directory of the database and the blobs")
     parser.add_argument("--socket", default="", help="the embedded Unix socket (default: STATE/server.sock)")
     parser.add_argument("--listen", default="", metavar="HOST:PORT", help="TCP as well; a token is required")
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that clients use for this server, besides its addresses and localhost; may be repeated",
+    )
+    parser.add_argument(
+        "--allowed-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="web pages that may use this server, such as https://ui.example.org; may be repeated",
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 
@@ -73,7 +90,8 @@ async def _serve(options: argparse.Namespace, tcp: tuple[str, int] | None) -> No
         await store.create_workspace(DEFAULT_WORKSPACE)
         control = ControlPlane(store, blobs, Authenticator(store, DEFAULT_WORKSPACE))
         await control.start()
-        transport = Transport(adapter=os.environ.get("SQUALL_WEBSOCKET", "auto"))
+        guard = Guard(frozenset(h.lower() for h in options.allowed_host), frozenset(options.allowed_origin))
+        transport = Transport(guard=guard, adapter=os.environ.get("SQUALL_WEBSOCKET", "auto"))
         _stop_on_signals(transport)
         try:
             await transport.serve(control, socket, tcp, lambda: _say_ready(socket, tcp, transport))

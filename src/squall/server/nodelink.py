@@ -228,7 +228,8 @@ class NodeLink(Listener):
 def _failed(container: Container, message: m.ContainerState) -> Event:
     container.function.start_error = outcomes.start_failed(message)
     retry = message.reason in outcomes.PASSING
-    return ContainerFailed(message.container, one_line(message.message), retry)
+    shortage = message.reason in outcomes.SHORTAGES
+    return ContainerFailed(message.container, one_line(message.message), retry, shortage)
 
 
 def _exited(message: m.ContainerState) -> Event:

@@ -22,6 +22,8 @@ _ERRORS = {
 _START_ERRORS = {"image": "ImageBuildError", "startup_timeout": "FunctionTimeoutError"}
 #: Ends of containers that are the tenant's own doing.
 FAULTS = frozenset({"oom", "exit", "signal", "protocol"})
+#: Reasons of a failed start that pass when the operator acts.
+SHORTAGES = frozenset({"disk"})
 #: Reasons of a failed start that another try may not meet.
 PASSING = frozenset({"killed", "lost", "stopped"})
 
@@ -41,5 +43,9 @@ def start_failed(state: ContainerState) -> Outcome:
     """Why no container of a function becomes ready; an import error is the user's own exception."""
     message = one_line(state.message) or f"the container could not start ({one_line(state.reason, 40)})"
     if state.reason == "import":
-        return Outcome("exception", payload=state.error, error=ErrorInfo("ExecutionError", message))
+        return Outcome(
+            "exception",
+            payload=state.error,
+            error=ErrorInfo("ExecutionError", message, f"squall: {message}\n"),
+        )
     return Outcome("failed", error=ErrorInfo(_START_ERRORS.get(state.reason, "ExecutionError"), message))

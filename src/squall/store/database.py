@@ -6,8 +6,7 @@ import os
 import sqlite3
 
 from squall.store.base import StoreError
-from squall.store.errors import damaged
-from squall.store.filesystem import refuse_network
+from squall.store.errors import damaged, refuse_network
 from squall.store.schema import migrate
 
 #: Pages of the write-ahead log before they are copied into the database, and what is kept of the file after.

@@ -17,8 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from squall.store.base import Blobs, NotFound, StoreError, Upload
-from squall.store.errors import store_error
-from squall.store.filesystem import refuse_network
+from squall.store.errors import refuse_network, store_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

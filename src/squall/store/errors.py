@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 
+from squall import filesystem
 from squall.store.base import StoreError
 
 #: With less than this many bytes left, an error that could be anything is a full disk's.
@@ -46,6 +47,12 @@ def _of_sqlite(error: sqlite3.Error, path: str) -> str:
     if "disk I/O error" in text or "unable to open" in text:
         return _ambiguous(path)
     return f"the database {path} failed: {text}"
+
+
+def refuse_network(directory: str) -> None:
+    """Raises StoreError when the directory lies on a network file system."""
+    if why := filesystem.refusal(directory):
+        raise StoreError(why)
 
 
 def damaged(path: str, why: str) -> str:

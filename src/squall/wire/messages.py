@@ -372,7 +372,8 @@ class ContainerState:
     """state: "starting", "ready", "failed" (never became ready) or "exited".
 
     For the last two: `reason` is one word ("oom", "exit", "signal", "killed", "stopped", "import", "image",
-    "startup_timeout", "protocol", "lost"), `message` one line, `returned` the attempts that had not begun.
+    "startup_timeout", "protocol", "lost", "disk" for the node's being full), `message` one line, `returned`
+    the attempts that had not begun.
     """
 
     container: str

@@ -6,6 +6,7 @@ import base64
 import binascii
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -19,12 +20,15 @@ from squall.server.transport.peers import name_of, peer_of
 from squall.server.transport.plain import converse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.websockets import WebSocket
 
     from squall.server.connection import Acceptor, Peer
     from squall.server.transport.guard import Guard
     from squall.server.transport.limits import Limits
+    from squall.server.transport.strangers import Strangers
 
 log = logging.getLogger("squall.server.transport")
 
@@ -34,7 +38,7 @@ RPC, HEALTH = b"/rpc", b"/healthz"
 _NO_PART_OF_A_PAGE = {"x-content-type-options": "nosniff", "cross-origin-resource-policy": "same-origin"}
 
 _PHRASES = {400: "Bad Request", 403: "Forbidden", 404: "Not Found", 408: "Request Timeout"}
-_PHRASES[431] = "Request Header Fields Too Large"
+_PHRASES.update({431: "Request Header Fields Too Large", 503: "Service Unavailable"})
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Door:
     own_uid: int
     allowed_uids: frozenset[int]
     links: set[Link]
+    strangers: Strangers
     fast: bool
 
 
@@ -96,7 +101,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._timer = self.loop.call_later(self.door.limits.head, self._too_slow)
         # For the routes: in their `state`.
-        self.app_state = {**self.app_state, "peer": self._peer, "transport": transport}
+        self._known = partial(self.door.strangers.forget, transport)
+        self.app_state = {**self.app_state, "peer": self._peer, "transport": transport, "known": self._known}
+        if self._peer.kind == "tcp" and not self.door.strangers.admit(transport):
+            self._answer(503, "too many connections have not said who they are: try again later", log.debug)
         if self._peer.kind == "unix" and not allowed_uid(
             self._peer.uid, self.door.own_uid, self.door.allowed_uids
         ):
@@ -104,6 +112,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
+        self._known()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -154,7 +163,7 @@ class GuardedProtocol(HttpToolsProtocol):
         from squall.server.transport import fast
 
         self.connections.discard(self)
-        link = Link(self._peer, self.door.acceptor, self.door.limits, self.door.links)
+        link = Link(self._peer, self.door.acceptor, self.door.limits, self.door.links, self._known)
         fast.hand_over(self.transport, dict(self.headers)[b"sec-websocket-key"], link, self.door.limits)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - of the interface
@@ -169,11 +178,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._answer(status, why)
         raise _Refused(why)
 
-    def _answer(self, status: int, why: str) -> None:
+    def _answer(self, status: int, why: str, told: Callable[..., None] = log.info) -> None:
         """The last word on this connection."""
         self._over = True
         self._timer.cancel()
-        log.info("%s is refused: %s", name_of(self._peer), why)
+        told("%s is refused: %s", name_of(self._peer), why)
         body = f"squall: {why}\n".encode()
         head = f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: text/plain; charset=utf-8\r\n"
         self.transport.write(

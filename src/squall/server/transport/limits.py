@@ -10,8 +10,9 @@ class Limits:
     """A peer that is silent for `ping_after` is pinged; silent for `ping_patience` more, it is dead.
 
     `head`: the time and `head_bytes` the size of a request's head. `hello_bytes` may arrive before the first
-    answer. More than `backlog` bytes that the peer does not take end its connection, as do `farewell`
-    seconds that it needs to take the rest after a close.
+    answer. Of TCP connections that have not said who they are, `strangers` may be open. More than `backlog`
+    bytes that the peer does not take end its connection, as do `farewell` seconds that it needs to take the
+    rest after a close.
     """
 
     ping_after: float = 8.0
@@ -19,5 +20,6 @@ class Limits:
     head: float = 10.0
     head_bytes: int = 32 << 10
     hello_bytes: int = 64 << 10
+    strangers: int = 1024
     backlog: int = 256 << 20
     farewell: float = 5.0

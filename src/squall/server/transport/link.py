@@ -16,7 +16,7 @@ from squall.wire import codec
 from squall.wire.messages import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from squall.server.connection import Acceptor, Listener, Peer
     from squall.server.transport.limits import Limits
@@ -56,8 +56,11 @@ class Wire(ABC):
 class Link(Connection):
     """One peer. The implementation calls `open`, `received` and, once and last, `lost`."""
 
-    def __init__(self, peer: Peer, acceptor: Acceptor, limits: Limits, links: set[Link]) -> None:
+    def __init__(
+        self, peer: Peer, acceptor: Acceptor, limits: Limits, links: set[Link], known: Callable[[], None]
+    ) -> None:
         self.peer = peer
+        self._known = known
         self._acceptor = acceptor
         self._limits = limits
         self._links = links
@@ -87,6 +90,9 @@ class Link(Connection):
         if not self._outbox:
             self._loop.call_soon(self._flush)
         self._outbox.extend(messages)
+
+    def known(self) -> None:
+        self._known()
 
     def buffered(self) -> int:
         return 0 if self._wire is None or self._gone else self._wire.pending()
@@ -172,6 +178,7 @@ class Link(Connection):
         self._gone = True
         self._outbox.clear()
         self._links.discard(self)
+        self._known()
         if self._ending is not None:
             self._ending.cancel()
         self._end.set_result(None)

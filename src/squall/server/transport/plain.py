@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 async def converse(websocket: WebSocket, acceptor: Acceptor, limits: Limits, links: set[Link]) -> None:
     """One connection, from its upgrade to its end. uvicorn pings; `state` is what `http` put there."""
-    link = Link(websocket.state.peer, acceptor, limits, links)
+    link = Link(websocket.state.peer, acceptor, limits, links, websocket.state.known)
     wire = _PlainWire(websocket, websocket.state.transport)
     await websocket.accept()
     writer = asyncio.ensure_future(wire.write_all())

@@ -16,6 +16,7 @@ from squall.server.transport.http import Door, application, protocol_class
 from squall.server.transport.limits import Limits
 from squall.server.transport.link import RESTART, Link
 from squall.server.transport.sockets import listen_tcp, listen_unix
+from squall.server.transport.strangers import Strangers
 from squall.wire.codec import FRAME_LIMIT
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Transport:
             os.geteuid(),
             self._allowed_uids,
             self._links,
+            Strangers(self._limits.strangers),
             self._fast,
         )
         self._server = _Server(self._config(door), ready, self._end_links)

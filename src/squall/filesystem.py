@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 
-from squall.store.base import StoreError
-
 #: statfs(2) magic numbers of file systems whose locks, mmap or fsync cannot be relied on.
 NETWORK = {
     0x6969: "NFS",
@@ -39,14 +37,15 @@ NETWORK_FUSE = frozenset(
 )
 
 
-def refuse_network(directory: str) -> None:
-    """Raises StoreError when the directory lies on a network file system."""
+def refusal(directory: str) -> str:
+    """Why no state may be kept there, in one line; empty for a local disk."""
     kind = network_kind(directory)
-    if kind:
-        raise StoreError(
-            f"{directory} is on a network file system ({kind}), where what is synced can be lost: "
-            "set SQUALL_STATE to a directory on a local disk"
-        )
+    if not kind:
+        return ""
+    return (
+        f"{directory} is on a network file system ({kind}), where what is synced can be lost: "
+        "set SQUALL_STATE to a directory on a local disk"
+    )
 
 
 def network_kind(directory: str) -> str:
