@@ -72,18 +72,28 @@ def new_netns() -> int:
 
 
 def container_netns() -> int:
-    """A network namespace of another user namespace, as the launcher gets them from a zone."""
+    """Of another user namespace, as the launcher gets them from a zone. Raises OSError."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        processes.unshare(processes.NEWUSER | processes.NEWNET)
-        socket.send_fds(theirs, [b"x"], [os.open("/proc/self/ns/net", os.O_RDONLY)])
-        os._exit(0)
-    _, fds, _, _ = socket.recv_fds(ours, 1, 1)
-    os.waitpid(pid, 0)
-    ours.close()
+        _send_container_netns(theirs)
     theirs.close()
+    with ours:
+        text, fds, _, _ = socket.recv_fds(ours, 200, 1)
+    os.waitpid(pid, 0)
+    if not fds:
+        raise OSError(text.decode())
     return fds[0]
+
+
+def _send_container_netns(connection: socket.socket) -> None:
+    try:
+        processes.unshare(processes.NEWUSER | processes.NEWNET)
+        socket.send_fds(connection, [b"x"], [os.open("/proc/self/ns/net", os.O_RDONLY)])
+    except OSError as error:
+        connection.send(str(error).encode())
+    finally:
+        os._exit(0)
 
 
 def join(name: str, address: str, netns: int, peer_address: str) -> None:
