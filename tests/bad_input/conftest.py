@@ -41,6 +41,10 @@ GOOD = """
 SETTINGS = ("SERVER_URL", "TOKEN", "IS_REMOTE", "TRACEBACK", "SOCKET", "CONFIG", "STATE", "ENVIRONMENT")
 
 
+#: Python tells files by size and second of their last change, and tests write many within one.
+STILL = {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
 @dataclass(frozen=True)
 class Said:
     """What a command wrote, and its exit status."""
@@ -68,7 +72,7 @@ class Desk:
 
     def environ(self, **more: str) -> dict[str, str]:
         own = {k: v for k, v in os.environ.items() if k not in {f"SQUALL_{s}" for s in SETTINGS}}
-        return {**own, "SQUALL_STATE": self.state, "SQUALL_DRIVER": "process", **more}
+        return {**own, "SQUALL_STATE": self.state, "SQUALL_DRIVER": "process", **STILL, **more}
 
     def popen(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

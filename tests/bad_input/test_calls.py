@@ -51,20 +51,24 @@ ARGUMENT = """
         (
             "threading.Lock()",
             (
-                "argument 1 of f, of type _thread.lock, cannot be pickled "
+                "SerializationError: argument 1 of f, of type _thread.lock, cannot be pickled "
                 "(TypeError: cannot pickle '_thread.lock' object): send plain data (bad.py:10)"
             ),
         ),
         (
             "own.Thing()",
             (
-                "the arguments of f cannot be unpickled in the container: ModuleNotFoundError: "
-                "No module named 'own' (the container's image needs the module) (bad.py:10)"
+                "DeserializationError: the arguments of f cannot be unpickled in the container: "
+                "ModuleNotFoundError: No module named 'own' (the container's image needs the module) "
+                "(bad.py:10)"
             ),
         ),
         (
             "bytes(257 << 20)",
-            "the arguments of f take 257 MiB and 256 MiB are possible: send them in parts (bad.py:10)",
+            (
+                "RequestSizeError: the arguments of f take 257 MiB and 256 MiB are possible: "
+                "send them in parts (bad.py:10)"
+            ),
         ),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_wrong_parameter(user: Desk, parameters: str, told: str) -> None:
         (["run"], "Missing argument 'TARGET'. See `squall run --help`."),
         (["run", "good.py::nothing"], "good.py has no function nothing; it has main, increment."),
         (["run", "nowhere"], "nowhere is no Python file: name one, or a module with -m."),
-        (["nope"], "No such command 'nope'. See `squall --help`."),
+        (["nope"], "No such command 'nope'."),
         (["app", "logs", "-n", "few", "good"], "Invalid value for '-n' / '--tail': 'few' is not a valid"),
         (["deploy", "good.py::other"], "good.py has no app other; it has app."),
         (["daemon", "start", "--listen", "here"], "'here' is not HOST:PORT, such as 0.0.0.0:8400."),

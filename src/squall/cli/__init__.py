@@ -86,9 +86,10 @@ def explain(error: BaseException) -> int:
 
 
 def _wrong_use(error: click.ClickException) -> str:
-    """In one line: what is wrong, and where to read what is right."""
+    """In one line: what is wrong, and where to read what is right. Our own say that themselves."""
     text = " ".join(error.format_message().split())
-    context = error.ctx if isinstance(error, click.UsageError) else None
+    ours = type(error) is click.UsageError
+    context = error.ctx if isinstance(error, click.UsageError) and not ours else None
     return f"{text} See `{context.command_path} --help`." if context is not None else text
 
 

@@ -48,7 +48,7 @@ def trimmed(error: BaseException) -> str:
 def failed(error: BaseException) -> click.exceptions.Exit:
     """Tell what a user's program raised: one line for Squall's own errors, else the traceback."""
     if _is_plain(error):
-        click.echo(f"squall: {_line(error)}{_place(error)}", err=True)
+        click.echo(f"squall: {type(error).__name__}: {_line(error)}{_place(error)}", err=True)
     else:
         click.echo(trimmed(error), err=True, nl=False)
     return click.exceptions.Exit(1)
@@ -56,8 +56,9 @@ def failed(error: BaseException) -> click.exceptions.Exit:
 
 def importing_failed(name: str, error: BaseException) -> click.exceptions.Exit:
     """Tell why a user's module cannot be imported: its own traceback, then one line."""
-    if _is_plain(error):
-        return failed(error)
+    if _is_plain(error):  # the name of its class is of no use: there is nothing to catch it
+        click.echo(f"squall: {_line(error)}{_place(error)}", err=True)
+        return click.exceptions.Exit(1)
     click.echo(trimmed(error), err=True, nl=False)
     what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
     hint = _hint(error)
@@ -72,14 +73,17 @@ def _is_plain(error: BaseException) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()) or "it says nothing"
 
 
 def _place(error: BaseException) -> str:
     """The user's line that it came from; empty if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     users = [frame for frame in frames if not _is_machinery(frame.filename)]
-    return f" ({os.path.relpath(users[-1].filename)}:{users[-1].lineno})" if users else ""
+    if not users:
+        return ""
+    file, here = users[-1].filename, os.path.join(os.getcwd(), "")
+    return f" ({file.removeprefix(here)}:{users[-1].lineno})"
 
 
 def _hint(error: BaseException) -> str:
