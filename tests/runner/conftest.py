@@ -104,7 +104,10 @@ class Agent:
         assert self.connection is not None
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
         sent = self.connection.sendmsg([data], [rights])
-        self.connection.sendall(data[sent:])
+        if sent < len(
+            data
+        ):  # a runner may take it all and be gone: even an empty rest would meet a broken pipe
+            self.connection.sendall(data[sent:])
 
     def send(self, *frames: bytes) -> None:
         assert self.connection is not None
