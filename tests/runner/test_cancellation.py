@@ -182,3 +182,38 @@ def test_never_in_the_runners_own_code(agent: Agent) -> None:
         frame = agent.receive()
         assert (frame.kind, frame.input) == (protocol.OUTPUT, number)
         assert frame.header.get("s", "ok") in {"ok", "cancelled"}
+
+
+#: Is cancelled while the runner imports asyncio for it: the import goes on once the signal was there.
+TEARING = """
+import os, signal, sys, time
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "asyncio.base_futures":
+            sys.meta_path.remove(self)
+            print("importing", flush=True)
+            while signal.SIGURG not in seen:
+                time.sleep(0.001)
+seen = []
+async def f(busy):
+    return "fine"
+def watch():
+    was = signal.getsignal(signal.SIGURG)
+    signal.signal(signal.SIGURG, lambda number, frame: (was(number, frame), seen.append(number)))
+def g(busy):
+    if busy:
+        watch()
+        sys.meta_path.insert(0, Finder())
+    return f(busy)
+"""
+
+
+def test_the_import_of_asyncio_is_not_torn(agent: Agent) -> None:
+    agent.load(TEARING, "g")
+    number = agent.input(True)
+    assert agent.process is not None
+    assert agent.process.stdout is not None
+    assert agent.process.stdout.readline() == b"importing\n"
+    agent.cancel(number)
+    assert agent.receive().header["s"] == "cancelled"
+    assert agent.call(False) == "fine"

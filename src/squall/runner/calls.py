@@ -160,9 +160,10 @@ class Executor:
     def event_loop(self) -> Any:
         """The loop of this thread's async code."""
         if self._loop is None:
-            from squall.runner.asynchronous import EventLoop
+            with self._interrupts.deferred():
+                from squall.runner.asynchronous import EventLoop
 
-            self._loop = EventLoop()
+                self._loop = EventLoop()
         return self._loop
 
 

@@ -79,6 +79,18 @@ class Interrupts:
         finally:
             self._open = False
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within user code's time, around what must be done whole: an import that is torn leaves a broken
+        module behind. A cancellation meanwhile is raised at the end.
+        """
+        was_open, self._open = self._open, False
+        try:
+            yield
+        finally:
+            self._open = was_open
+        self._interrupt()
+
     def _on_signal(self, _signum: int, _frame: object) -> None:
         self._read()
         self._interrupt()

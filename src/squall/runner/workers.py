@@ -68,6 +68,13 @@ class ThreadInterrupts:
         finally:
             self._leave()
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within `interruptible`: a cancellation meanwhile is raised at the end."""
+        self._leave()
+        yield
+        self._enter()
+
     def _enter(self) -> None:
         with self._lock:
             self._open = True
