@@ -235,8 +235,9 @@ def test_another_agent_adopts_an_idle_container(run: Run, lasting: object) -> No
         container = await node.container(SAME)
         assert await node.call(container, 1) == 1
         seen = len(node.server.messages)
-        await restart(node)
-        await node.server.expect(m.ContainerState, after=seen, container=container, state="ready")
+        announced = (await restart(node)).containers[0]
+        if not announced.ready:  # its runner comes back before or after the agent has reached the server
+            await node.server.expect(m.ContainerState, after=seen, container=container, state="ready")
         assert await node.call(container, 2) == 2
         node.server.send(m.StopContainer(container, drain=True))
         assert (await node.ended(container)).reason == "stopped"

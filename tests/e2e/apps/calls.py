@@ -131,7 +131,7 @@ def wait(seconds: float) -> str:
     return "waited"
 
 
-@app.function(timeout=1, max_containers=1)
+@app.function(timeout=1, startup_timeout=60, max_containers=1)
 def slow(seconds: float) -> str:
     time.sleep(seconds)
     return "in time"
