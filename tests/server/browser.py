@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,12 @@ class Browser:
 @contextmanager
 def browser(profile: Path, *flags: str) -> Iterator[Browser]:
     """With an empty profile in this new folder; gone, with all its processes, at the end."""
+    # Killed, it leaves its lock there; a short path, for that is a socket.
+    with tempfile.TemporaryDirectory(prefix="browser-") as scratch:
+        yield from _browse(profile, scratch, flags)
+
+
+def _browse(profile: Path, scratch: str, flags: tuple[str, ...]) -> Iterator[Browser]:
     assert CHROMIUM is not None
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
@@ -107,7 +114,7 @@ def browser(profile: Path, *flags: str) -> Iterator[Browser]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "HOME": str(profile)},
+        env={**os.environ, "HOME": str(profile), "TMPDIR": scratch},
         start_new_session=True,
     )
     os.close(theirs_in)

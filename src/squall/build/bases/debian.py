@@ -63,7 +63,8 @@ def bootstrap(machine: Machine, target: Path) -> int:
     sources, options = target.parent / "sources.list", target.parent / "apt.conf"
     sources.write_text(machine.apt.sources_list(_KeyFiles(target.parent)), encoding="utf-8")
     options.write_text("\n".join([*_options(machine), ""]), encoding="utf-8")
-    code = _run(_argv(machine.apt.suite, target, sources, options))
+    # Killed, it leaves its temporary files behind: beside `target` they go with the rest.
+    code = _run(("env", f"TMPDIR={target.parent}", *_argv(machine.apt.suite, target, sources, options)))
     # A container's /dev is its own.
     return code or _run(("find", str(target / "dev"), "-xdev", "-mindepth", "1", "-delete"))
 
