@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from squall.exception import Error
     from squall.sdk import (
         App,
+        Cls,
         FilePatternMatcher,
         Function,
         FunctionCall,
@@ -24,13 +25,18 @@ if TYPE_CHECKING:
         current_function_call_id,
         current_input_id,
         enable_output,
+        enter,
+        exit,  # noqa: A004 - the public name
         is_local,
+        method,
+        parameter,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "Cls",
     "Error",
     "FilePatternMatcher",
     "Function",
@@ -44,9 +50,13 @@ __all__ = [
     "current_function_call_id",
     "current_input_id",
     "enable_output",
+    "enter",
     "exception",
+    "exit",
     "experimental",
     "is_local",
+    "method",
+    "parameter",
 ]
 
 _ELSEWHERE = {

@@ -89,6 +89,65 @@ def test_a_function_by_its_name(server: FakeServer, write: Callable[[str], str])
     assert squall_("run", "cli_example.py::app.double", "--x", "4").stdout == "8\n"
 
 
+MODEL = """
+    @app.cls()
+    class Model:
+        size: str = squall.parameter()
+        loud: bool = squall.parameter(default=False)
+        key: bytes = squall.parameter(default=b"")
+
+        @squall.method()
+        def predict(self, x: int, times: int = 1):
+            '''Says it.'''
+            return [self.size, self.loud, x * times]
+
+        @squall.method()
+        def count(self, n: int):
+            yield from range(n)
+
+        @squall.method()
+        def clash(self, size: int): pass
+
+    @app.cls()
+    class Single:
+        @squall.method()
+        def only(self, *names: str): return names
+    """
+
+
+def test_a_method_with_the_parameters_of_its_class(server: FakeServer, write: Callable[[str], str]) -> None:
+    file = write(MODEL)
+    result = squall_("run", f"{file}::Model.predict", "--size", "m", "--loud", "--x", "2", "--times", "3")
+    assert (result.exit_code, result.stdout) == (0, "['m', True, 6]\n")
+    assert (
+        squall_("run", f"{file}::app.Model.predict", "--size", "m", "--x", "2").stdout == "['m', False, 2]\n"
+    )
+    assert squall_("run", f"{file}::Model.count", "--size", "m", "--n", "2").stdout == "0\n1\n"
+    assert squall_("run", f"{file}::Single", "a", "b").stdout == "('a', 'b')\n"
+    told = squall_("run", f"{file}::Model.predict", "--help").stdout
+    assert all(word in told for word in ("Says it.", "--size TEXT", "--x INTEGER", "--loud"))
+    assert "--key" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["::Model.predict", "--x", "1"], "Missing option '--size'"),
+        (["::Model.clash", "--size", "1"], "Model and clash both have a parameter size"),
+        (["::Model"], "has no function Model; it has Model.predict, Model.count, Model.clash, Single.only"),
+        ([], "has several to run"),
+    ],
+)
+def test_methods_that_cannot_be_run(
+    server: FakeServer, write: Callable[[str], str], arguments: list[str], said: str
+) -> None:
+    file = write(MODEL)
+    result = squall_("run", file + "".join(arguments[:1]), *arguments[1:])
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert server.apps == {}
+
+
 def test_a_generator_prints_its_values(server: FakeServer, write: Callable[[str], str]) -> None:
     file = write("@app.function()\ndef gen(n: int):\n    yield from range(n)\n")
     assert squall_("run", file, "--n", "3").stdout == "0\n1\n2\n"

@@ -104,9 +104,7 @@ class Agent:
         assert self.connection is not None
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
         sent = self.connection.sendmsg([data], [rights])
-        if sent < len(
-            data
-        ):  # a runner may take it all and be gone: even an empty rest would meet a broken pipe
+        if sent < len(data):  # even of nothing, a runner that has ended already would be a broken pipe
             self.connection.sendall(data[sent:])
 
     def send(self, *frames: bytes) -> None:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from squall import exception
 from squall.client.api import AsyncClient, Call, Client, Event, ServiceRefusal, Watch, YieldItem
-from squall.runner import results
+from squall.runner import results, targets
+from squall.server import variants
+from squall.server.names import Refusal
 from squall.wire import control
 from squall.wire.hashing import manifest_id, recipe_id
-from squall.wire.values import INLINE_LIMIT, ErrorInfo, Outcome, OutputItem, Payload
+from squall.wire.values import INLINE_LIMIT, AutoscalerSettings, ErrorInfo, Outcome, OutputItem, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +94,10 @@ class FakeServer:
         self.log_queries: list[control.LogsRead] = []
         self.graph: list[control.GraphInput] = []
         self.attached: list[tuple[int, int | None]] = []
+        self.variants: dict[str, FunctionSpec] = {}
+        self.autoscalers: dict[str, AutoscalerSettings] = {}
+        #: The object of each class, or of each of its variants.
+        self.objects: dict[str, targets.Target] = {}
         self.paused = False
         self.backwards = False
         self.outcome: Callable[[InputItem], Outcome | None] = lambda item: None
@@ -164,7 +170,24 @@ class FakeServer:
         if app is None or body.name not in app.specs:
             raise ServiceRefusal("not_found", f"no function {body.name} in app {body.app}")
         spec = app.specs[body.name]
-        return control.FunctionInfo(app.info().functions[body.name], app.id, body.name, spec.is_generator)
+        function_id = app.info().functions[body.name]
+        return control.FunctionInfo(function_id, app.id, body.name, spec.is_generator, class_=spec.class_)
+
+    def _function_variant(self, body: control.FunctionVariant) -> control.FunctionInfo:
+        parent = self._spec(body.function)
+        try:
+            request = variants.checked(parent, body)
+        except Refusal as refusal:
+            raise ServiceRefusal(refusal.code, refusal.message) from None
+        spec = variants.derived(parent, request)
+        function_id = variants.id_of(request)
+        self.variants[function_id] = spec
+        return control.FunctionInfo(function_id, "ap", spec.name, spec.is_generator, class_=spec.class_)
+
+    def _function_autoscaler(self, body: control.FunctionAutoscaler) -> AutoscalerSettings:
+        now = self.autoscalers.get(body.function, self._spec(body.function).autoscaler)
+        self.autoscalers[body.function] = variants.rescaled(now, body)
+        return self.autoscalers[body.function]
 
     def _call_get(self, body: control.CallRef) -> control.CallInfo:
         call = self.calls.get(body.call)
@@ -201,6 +224,8 @@ class FakeServer:
                 if each == body.id:
                     generator = app.specs[name].is_generator
                     return control.FunctionInfo(each, app.id, name, generator, app.version)
+        if body.id in self.variants:
+            return control.FunctionInfo(body.id, "ap", self.variants[body.id].name)
         raise ServiceRefusal("not_found", "no such function")
 
     def _logs_read(self, body: control.LogsRead) -> control.LogsPage:
@@ -270,12 +295,12 @@ class FakeServer:
     def _run(self, call: FakeCall, item: InputItem) -> Outcome:
         spec = self._spec(call.function)
         try:
-            raw = self._load(spec)
+            raw = self._load(spec) if spec.class_ is None else self._method(call.function, item.method)
             args, kwargs = pickle.loads(self.read(item.payload))
             value = raw(*args, **kwargs)
             if hasattr(value, "__await__"):
                 value = _awaited(value)
-            if not spec.is_generator:
+            if call.kind != "generator":
                 return Outcome("ok", self.write(results.dump(value)))
             count = 0
             for count, each in enumerate(value, 1):
@@ -286,7 +311,22 @@ class FakeServer:
             told = ErrorInfo(answer.header["type"], answer.header["message"], answer.header["tb"])
             return Outcome("exception", self.write(answer.payload), told)
 
+    def _method(self, function_id: str, method: str) -> Any:
+        """Of an object that is made and entered once."""
+        if function_id not in self.objects:
+            spec = self._spec(function_id)
+            found = self._load(spec)
+            made = targets.instance(getattr(found, "blueprint", found), spec.parameters or {})
+            for hook in made.enters:
+                value = hook()
+                if hasattr(value, "__await__"):
+                    _awaited(value)
+            self.objects[function_id] = made
+        return self.objects[function_id].calls[method]
+
     def _spec(self, function_id: str) -> FunctionSpec:
+        if function_id in self.variants:
+            return self.variants[function_id]
         for app in self.apps.values():
             for name, each in app.info().functions.items():
                 if each == function_id:

@@ -341,9 +341,9 @@ def test_what_is_registered(load: Load) -> None:
     assert list(module.app.registered_entrypoints) == ["main"]
     assert module.main() == 5
     assert module.f.app is module.app
-    assert not hasattr(module.app, "cls")
-    with pytest.raises(UnimplementedError, match="classes come"):
-        module.app.cls()
+    assert not hasattr(module.app, "server")
+    with pytest.raises(UnimplementedError, match="web functions come"):
+        module.app.server()
     with pytest.raises(UnimplementedError):
         module.app.run(interactive=True)
 

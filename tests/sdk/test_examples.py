@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,19 @@ def test_hello(load: Any, server: FakeServer, capsys: pytest.CaptureFixture[str]
     assert "one call: 49\na map: [0, 1, 4]\n" in capsys.readouterr().out.replace("squaring 7\n", "").replace(
         "squaring 0\nsquaring 1\nsquaring 2\n", ""
     )
+
+
+def test_model_class(load: Any, server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    example = load("model_class")
+    with example.app.run():
+        example.main("json", "decode document")
+    out = capsys.readouterr().out
+    assert re.search(r"indexed \d+ names of json in \d+ ms", out)
+    assert "'decode document':\n  json.decoder.raw_decode: Decode a JSON document" in out
+    assert out.count("indexed") == 1
+    assert example.Index(package="json").find.local("no such words whatsoever zzz", 1) != []
+    with pytest.raises(SystemExit, match="no package nonsense"):
+        example.Index(package="nonsense").find.local("x")
 
 
 def test_classify_files(

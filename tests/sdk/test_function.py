@@ -439,8 +439,8 @@ def test_it_looks_like_the_function(math: Any) -> None:
 
 
 def test_what_is_not_there_yet_says_so(math: Any) -> None:
-    assert not hasattr(math.add, "with_options")
-    with pytest.raises(squall.exception.UnimplementedError, match=r"Function\.with_options"):
-        math.add.with_options()
+    assert not hasattr(math.add, "get_web_url")
+    with pytest.raises(squall.exception.UnimplementedError, match=r"Function\.get_web_url"):
+        math.add.get_web_url()
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = math.add.nonsense

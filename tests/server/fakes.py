@@ -250,7 +250,10 @@ class FakeClient:
         """Send inputs with these payloads; the call's id."""
         call = inputs.pop("call", "") or f"fc-{secrets.token_hex(16)}"
         start = inputs.pop("start", 0)
-        items = [InputItem(i, Payload(data, size=len(data))) for i, data in enumerate(arguments, start)]
+        method = inputs.pop("method", "")
+        items = [
+            InputItem(i, Payload(data, size=len(data)), method) for i, data in enumerate(arguments, start)
+        ]
         inputs.setdefault("kind", "map" if len(items) > 1 else "unary")
         self.send(m.Inputs(call, function, items=items, **inputs))
         return call

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from squall.store import schema
-from squall.store.base import CallRecord, Identity, InputRecord, StoreError
+from squall.store.base import CallRecord, FunctionRecord, Identity, InputRecord, StoreError
 from squall.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -192,6 +192,21 @@ async def test_migrations_go_on_from_where_the_database_is(
     db.close()
     with pytest.raises(StoreError, match="newer"):  # the old program must keep off
         await SqliteStore(path).open()
+
+
+async def test_functions_of_the_first_schema_are_no_variants(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite"
+    with sqlite3.connect(path, isolation_level=None) as db:
+        schema.migrate(db, str(path), schema.MIGRATIONS[:1])
+        db.execute("INSERT INTO apps VALUES ('ap-1', 'default', 'main', 'demo', 'deployed', 1.0, 3)")
+        db.execute("INSERT INTO functions VALUES ('fu-1', 'ap-1', 'default', 'main', 'f', 3, x'01', x'02')")
+    db.close()
+    store = await reopened(path)
+    old = FunctionRecord("fu-1", "ap-1", "default", "main", "f", 3, b"\x01", b"\x02", "", b"", b"")
+    assert await store.functions("ap-1") == [old]
+    await store.put_function(replace(old, id="fu-2", parent="fu-1", variant=b"v"))
+    assert [f.parent for f in await store.functions("ap-1", 3)] == ["", "fu-1"]
+    await store.close()
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:

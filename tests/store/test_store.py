@@ -122,6 +122,19 @@ async def test_manifests_belong_to_a_workspace(store: Store) -> None:
         await store.manifest("b", "mo-1")
 
 
+async def test_functions_change_one_by_one(store: Store) -> None:
+    await store.publish(APP, [function(1)])
+    variant = replace(function(1), id="fu-v", spec=b"", recipe=b"", parent="x", variant=b"asked")
+    await store.put_function(variant)
+    await store.put_function(replace(variant, autoscaler=b"scaled"))
+    assert await store.function("fu-v") == replace(variant, autoscaler=b"scaled")
+    assert [f.id for f in await store.functions("ap-1")] == ["fu-ap-1-f-1", "fu-v"]
+    await store.remove_functions(["fu-v", "fu-none"])
+    assert [f.id for f in await store.functions("ap-1")] == ["fu-ap-1-f-1"]
+    with pytest.raises(StoreError, match="refused"):
+        await store.put_function(replace(variant, app="ap-none"))
+
+
 async def test_inputs_are_taken_once(store: Store) -> None:
     await store.add_inputs(CALL, inputs("fc-1", 0, 1))
     await store.add_inputs(CALL, [InputRecord("fc-1", 1, b"another"), *inputs("fc-1", 2)])

@@ -10,7 +10,8 @@ import click
 
 from squall import exception
 from squall.cli import arguments, targets, tracebacks
-from squall.sdk import Function, output, tracing
+from squall.sdk import output, tracing
+from squall.sdk.entrypoint import LocalEntrypoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +34,10 @@ _SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 @click.argument("target")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def run(target: str, args: tuple[str, ...], is_module: bool, **options: Any) -> None:
-    """Run a local entrypoint or a function of a file.
+    """Run a local entrypoint, a function, or a method of a class of a file.
 
-    TARGET is FILE.py, FILE.py::NAME, or with -m PACKAGE.MODULE::NAME. ARGS are the parameters of the
-    entrypoint or function: `squall run FILE.py --help` shows them.
+    TARGET is FILE.py, FILE.py::NAME, FILE.py::CLASS.METHOD, or with -m PACKAGE.MODULE::NAME. ARGS are the
+    parameters of the entrypoint, function, or class and method: `squall run FILE.py --help` shows them.
     """
     reference = targets.parse(target, is_module=is_module)
     with output.enable_output(quiet=options["quiet"], timestamps=options["timestamps"]) as printer:
@@ -78,7 +79,7 @@ def _traced(printer: output.Printer) -> Iterator[None]:
 def _result(chosen: targets.Runnable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Tells what the user's code raises, and ends in click's Exit."""
     try:
-        if not isinstance(chosen, Function):
+        if isinstance(chosen, LocalEntrypoint):
             return _awaited(chosen(*args, **kwargs))
         if chosen.is_generator:
             return list(map(_print_value, chosen.remote_gen(*args, **kwargs)))
@@ -106,7 +107,7 @@ def _print_value(value: Any) -> Any:
 def _show(chosen: targets.Runnable, result: Any, path: str | None) -> None:
     """The result goes to a file, or a function's to stdout."""
     if path is None:
-        if isinstance(chosen, Function) and not chosen.is_generator and result is not None:
+        if not isinstance(chosen, LocalEntrypoint) and not chosen.is_generator and result is not None:
             click.echo(repr(result))
         return
     if not isinstance(result, (str, bytes)):

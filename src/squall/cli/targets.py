@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from squall.cli import tracebacks
-from squall.sdk import App, Function
+from squall.cli import methods, tracebacks
+from squall.sdk import App, Cls, Function
 from squall.sdk.entrypoint import LocalEntrypoint
 from squall.sdk.source.home import script_name
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    Runnable = LocalEntrypoint[..., Any] | Function[..., Any]
+    from squall.cli.methods import ClassMethod
+
+    Runnable = LocalEntrypoint[..., Any] | Function[..., Any] | ClassMethod
 
 
 class Reference(NamedTuple):
@@ -81,11 +83,14 @@ def _is_file(module: ModuleType, path: str) -> bool:
 
 
 def runnable(module: ModuleType, reference: Reference) -> Runnable:
-    """The entrypoint or function that is meant. Raises click.UsageError, with those that there are."""
+    """The entrypoint, function or method that is meant. Raises click.UsageError with those there are."""
     of_app, name = _split(module, reference.name)
     entrypoints, functions = _named([of_app] if of_app is not None else _apps(module))
     if name:
         found = entrypoints.get(name) or functions.get(name)
+        of_class = [f for each, f in functions.items() if each.startswith(f"{name}.")]
+        if found is None and len(of_class) == 1:
+            return of_class[0]
         if found is None:
             known = ", ".join([*entrypoints, *functions]) or "none at all"
             raise click.UsageError(f"{reference.module} has no function {name}; it has {known}.")
@@ -127,19 +132,20 @@ def _apps(module: ModuleType) -> list[App]:
     """All that the module knows, its own variables first."""
     values = list(vars(module).values())
     apps = [v for v in values if isinstance(v, App)]
-    apps += [v.app for v in values if isinstance(v, (Function, LocalEntrypoint)) and v.app is not None]
+    declared = (v for v in values if isinstance(v, (Function, LocalEntrypoint, Cls)))
+    apps += [v.app for v in declared if v.app is not None]
     return apps
 
 
 def _named(
     apps: list[App],
-) -> tuple[dict[str, LocalEntrypoint[..., Any]], dict[str, Function[..., Any]]]:
-    """Their entrypoints and functions; of equal names those of the first app."""
+) -> tuple[dict[str, LocalEntrypoint[..., Any]], dict[str, Function[..., Any] | ClassMethod]]:
+    """Their entrypoints, and functions and methods; of equal names those of the first app."""
     entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
-    functions: dict[str, Function[..., Any]] = {}
+    functions: dict[str, Function[..., Any] | ClassMethod] = {}
     for each in dict.fromkeys(apps):
         entrypoints = {**each.registered_entrypoints, **entrypoints}
-        functions = {**each.registered_functions, **functions}
+        functions = {**each.registered_functions, **methods.of_app(each), **functions}
     return entrypoints, functions
 
 

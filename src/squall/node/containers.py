@@ -92,11 +92,17 @@ class Container(Owner):
             self.must_end(ends.TERMINATED)
 
     def stop(self, *, drain: bool, grace: float) -> None:
-        """End at once, or when the running inputs are done, or after `grace` seconds."""
-        if not drain or not self._talk.ready:
+        """End at once, or when the running inputs are done, or after `grace` seconds.
+
+        What has @exit methods is interrupted rather than killed.
+        """
+        if not self._talk.ready or not (drain or self._exits):
             self.must_end(ends.STOPPED)
             return
         self._returned += self._talk.drain()
+        if not drain:
+            for running in list(self._talk.inputs.begun):
+                self._talk.revoke(running.key)
         self._later(grace, ends.STOPPED)
 
     def abandon(self) -> None:
@@ -144,8 +150,10 @@ class Container(Owner):
     def is_idle(self) -> None:
         if self._order is None:
             self._order = ends.STOPPED
+            self._cancel_timers()
             self._talk.say_stop()
-            self._later(self._services.settings.stop_grace, ends.STOPPED)
+            settings = self._services.settings
+            self._later(settings.exit_grace if self._exits else settings.stop_grace, ends.STOPPED)
 
     # -- its life
 
@@ -296,6 +304,11 @@ class Container(Owner):
     @property
     def _has_mounts(self) -> bool:
         return self._services.runtime.name != ProcessRuntime.name
+
+    @property
+    def _exits(self) -> bool:
+        described = self._start.function.class_
+        return described is not None and described.exits
 
     @property
     def _memory_limit(self) -> int | None:

@@ -377,6 +377,8 @@ class Conversation(Payloads):
         if fd is None:
             data, fd = payloads.given(item.payload.data)
         header: dict[str, Any] = {"in": item.input, "a": item.attempt, "call": item.call}
+        if item.method:
+            header["m"] = item.method
         if item.generator:
             header["c"] = attempt.credit
         if item.trace is not None:

@@ -14,7 +14,8 @@ class Settings:
     """Times in seconds.
 
     `cancel_grace`: how long user code may take to react to its cancellation before its container is killed.
-    `stop_grace`: how long a runner may take to leave after it was told to.
+    `stop_grace`: how long a runner may take to leave after it was told to; `exit_grace`: likewise, with
+    @exit methods to run before.
     """
 
     state: Path
@@ -26,6 +27,7 @@ class Settings:
     gpus: dict[str, int] = field(default_factory=dict)
     cancel_grace: float = 5.0
     stop_grace: float = 5.0
+    exit_grace: float = 30.0
     build_timeout: float = 3600.0
 
     @property

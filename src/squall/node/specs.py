@@ -5,6 +5,7 @@ With the process driver there are no mounts: paths are the host's own.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from squall.build.base import BuiltImage
     from squall.wire.messages import StartContainer
-    from squall.wire.values import ResourceRequest
+    from squall.wire.values import FunctionSpec, ResourceRequest
 
 SOURCE = "/squall/source"
 SQUALL = "/opt/squall"
@@ -124,5 +125,21 @@ def config(start: StartContainer, trees: Mapping[str, Path] | None) -> dict[str,
         "cancellation": CANCELLATION,
         "limit": PAYLOAD_LIMIT,
         "max_inputs": function.concurrency.max_inputs,
-        "batching": {"": [batching.max_batch_size, batching.wait]} if batching.max_batch_size else {},
+        "batching": {_batched(function): [batching.max_batch_size, batching.wait]}
+        if batching.max_batch_size
+        else {},
+        "class": None if function.class_ is None else _parameters(function.parameters or {}),
+    }
+
+
+def _batched(function: FunctionSpec) -> str:
+    """The method whose inputs gather: a class has no other then."""
+    return "" if function.class_ is None else next(iter(function.class_.methods))
+
+
+def _parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has them."""
+    return {
+        name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+        for name, value in values.items()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squall.runner.cancellation import Interrupts
+    from squall.runner.targets import Target
     from squall.runner.workers import ThreadInterrupts
 
 
@@ -41,20 +43,41 @@ class RefusedError(Exception):
 
 
 class Executor:
-    """Calls the user's function. `limit` bounds a payload, in bytes."""
+    """Calls the user's function or methods. `limit` bounds a payload, in bytes."""
 
     def __init__(
-        self, function: Callable[..., Any], name: str, limit: int, interrupts: Interrupts | ThreadInterrupts
+        self, target: Target, name: str, limit: int, interrupts: Interrupts | ThreadInterrupts
     ) -> None:
-        self.function = function
         self.name = name
+        self._target = target
         self._limit = limit
         self._interrupts = interrupts
         self._loop: Any = None
         self._times: dict[str, float] | None = None
 
+    def enter(self) -> None:
+        """Before the first input. Raises what the user's code raises."""
+        for hook in self._target.enters:
+            self._finish(hook())
+
+    def exit(self) -> None:
+        """After the last input. What one hook raises is told, and keeps no other from running."""
+        for hook in self._target.exits:
+            try:
+                self._finish(hook())
+            except BaseException as error:  # noqa: PERF203 - each on its own
+                print(results.told(error)["tb"], end="", file=sys.stderr)
+
+    def _finish(self, value: Any) -> None:
+        if hasattr(type(value), "__await__"):
+            self.event_loop().run(value, self._interrupts)
+
     def run(
-        self, payload: bytes | memoryview, stream: Stream | None, times: dict[str, float] | None = None
+        self,
+        payload: bytes | memoryview,
+        stream: Stream | None,
+        times: dict[str, float] | None = None,
+        method: str = "",
     ) -> Answer:
         """The outcome of one input; with `stream`, of a generator. Never raises.
 
@@ -64,8 +87,8 @@ class Executor:
         self._times = times
         try:
             if stream is None:
-                return self._call(payload)
-            self._generate(payload, stream, counted)
+                return self._call(payload, method)
+            self._generate(payload, stream, counted, method)
             self._mark("end")
             return Answer({"s": "done", "n": counted.value})
         except BaseException as error:
@@ -83,23 +106,31 @@ class Executor:
 
     def twin(self, interrupts: Interrupts | ThreadInterrupts) -> Executor:
         """One of the same function, for another thread."""
-        return Executor(self.function, self.name, self._limit, interrupts)
+        return Executor(self._target, self.name, self._limit, interrupts)
 
     def close(self) -> None:
         if self._loop is not None:
             self._loop.close()
 
-    def _call(self, payload: bytes | memoryview) -> Answer:
+    def function(self, method: str) -> Callable[..., Any]:
+        """What an input calls. Raises RefusedError."""
+        found = self._target.calls.get(method)
+        if found is None:
+            name = f"{self.name}.{method}" if method else self.name
+            raise RefusedError(results.failed("NotFoundError", f"there is no {name} in this container"))
+        return found
+
+    def _call(self, payload: bytes | memoryview, method: str) -> Answer:
         with self._interrupts.interruptible():
-            value = self.invoke(payload)
+            value = self.invoke(payload, method)
             if hasattr(type(value), "__await__"):
                 value = self.event_loop().run(value, self._interrupts)
             self._mark("end")
             return Answer({}, self.dump(value))
 
-    def _generate(self, payload: bytes | memoryview, stream: Stream, counted: Counter) -> None:
+    def _generate(self, payload: bytes | memoryview, stream: Stream, counted: Counter, method: str) -> None:
         with self._interrupts.interruptible():
-            values = self.invoke(payload)
+            values = self.invoke(payload, method)
         if hasattr(type(values), "__anext__"):
             with self._interrupts.interruptible():
                 self.event_loop().run(
@@ -135,11 +166,12 @@ class Executor:
             raise RefusedError(_not_loadable(self.name, error)) from error
         return args, kwargs
 
-    def invoke(self, payload: bytes | memoryview) -> Any:
+    def invoke(self, payload: bytes | memoryview, method: str) -> Any:
         """What the function gives: a result, a coroutine or a generator. Raises RefusedError too."""
+        function = self.function(method)
         args, kwargs = self.arguments(payload)
         self._mark("begin")
-        return self.function(*args, **kwargs)
+        return function(*args, **kwargs)
 
     def _mark(self, name: str) -> None:
         if self._times is not None:

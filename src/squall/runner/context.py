@@ -1,4 +1,4 @@
-"""Which input runs right now. The SDK reads it out of `sys.modules`, for it may not import the runner."""
+"""What runs here and now. The SDK reads it out of `sys.modules`, for it may not import the runner."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextvars import ContextVar
 #: its own in `shared`.
 input_id = ""
 call_id = ""
+#: The function that this container is for.
+function_id = ""
 shared: ContextVar[tuple[str, str]] = ContextVar("squall_input")
 
 

@@ -106,7 +106,7 @@ class Single(Job):
     def run(self, executor: Executor, interrupts: ThreadInterrupts) -> None:  # noqa: ARG002
         self.enter()
         (held,) = self.inputs
-        self.answers[held.number] = executor.run(held.payload, self.flow)
+        self.answers[held.number] = executor.run(held.payload, self.flow, method=held.method)
 
     async def go(self, executor: Executor) -> None:
         self.enter()
@@ -118,7 +118,8 @@ class Single(Job):
         self.answers[self.inputs[0].number] = Answer({**answer.header, "n": counted.value}, answer.payload)
 
     async def _call(self, executor: Executor, counted: Counter) -> Answer:
-        value = executor.invoke(self.inputs[0].payload)
+        held = self.inputs[0]
+        value = executor.invoke(held.payload, held.method)
         if self.flow is not None:
             await executor.event_loop().generate(value, self.flow, executor, counted)
             return Answer({"s": "done"})

@@ -1,4 +1,4 @@
-"""Finds the user's function: by module and name in the mounted source, or in a cloudpickle."""
+"""Finds the user's function or class: by module and name in the mounted source, or in a cloudpickle."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
+from squall.runner import targets
 from squall.runner.results import not_in_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from squall.runner.targets import Target
 
 
 class LoadError(Exception):
-    """The function cannot be had; the message is one line for its author."""
+    """The function cannot be had, or its object not be made; the message is one line for its author."""
 
     def __init__(self, kind: str, message: str, cause: BaseException | None = None) -> None:
         super().__init__(message)
@@ -22,11 +25,35 @@ class LoadError(Exception):
         self.cause = cause
 
 
-def function(config: Mapping[str, Any], serialized: bytes | memoryview) -> Callable[..., Any]:
-    """The raw function of a CONFIG frame. Raises LoadError."""
+def target(config: Mapping[str, Any], serialized: bytes | memoryview) -> Target:
+    """What a CONFIG frame names, without what its decorator wrapped around it. Raises LoadError."""
     add_paths(config["paths"])
-    if config.get("serialized"):
-        return _raw(_unpickled(config, serialized))
+    found = _unpickled(config, serialized) if config.get("serialized") else _found(config)
+    if config.get("class") is not None:
+        return _instance(found, config)
+    raw = getattr(found, "raw_f", found)
+    if not callable(raw):
+        raise LoadError("InvalidError", f"{found!r} is not a function")
+    return targets.Target({"": raw})
+
+
+def failure(error: BaseException, what: str) -> LoadError:
+    """That the user's code raised."""
+    told = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
+    return LoadError(type(error).__name__, f"{what} failed: {told}", error)
+
+
+def _instance(found: Any, config: Mapping[str, Any]) -> Target:
+    blueprint = getattr(found, "blueprint", found)
+    if not hasattr(blueprint, "instantiate"):
+        raise LoadError("InvalidError", f"{config['qualname']} is not declared with @app.cls() here")
+    try:
+        return targets.instance(blueprint, config["class"])
+    except BaseException as error:
+        raise failure(error, f"making an object of {config['name']}") from error
+
+
+def _found(config: Mapping[str, Any]) -> Any:
     found = _imported(config)
     for name in config["qualname"].split("."):
         try:
@@ -37,7 +64,7 @@ def function(config: Mapping[str, Any], serialized: bytes | memoryview) -> Calla
                 f"the module {config['module']} has no {config['qualname']}: "
                 "define it at the top level, or use serialized=True",
             ) from None
-    return _raw(found)
+    return found
 
 
 def add_paths(paths: list[str]) -> None:
@@ -63,10 +90,7 @@ def _imported(config: Mapping[str, Any]) -> Any:
     except ModuleNotFoundError as error:
         raise _missing(config, error) from error
     except BaseException as error:
-        what = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
-        raise LoadError(
-            type(error).__name__, f"importing {config['module']} failed: {what}", error
-        ) from error
+        raise failure(error, f"importing {config['module']}") from error
     sys.modules["__main__"] = module
     return module
 
@@ -93,11 +117,3 @@ def _missing(config: Mapping[str, Any], error: ModuleNotFoundError) -> LoadError
         )
         return LoadError("ModuleNotFoundError", message, error)
     return LoadError("ModuleNotFoundError", f"{source} imports {name}, which {not_in_image(name)}", error)
-
-
-def _raw(found: Any) -> Callable[..., Any]:
-    """What the decorator wrapped."""
-    raw = getattr(found, "raw_f", found)
-    if not callable(raw):
-        raise LoadError("InvalidError", f"{found!r} is not a function")
-    return raw  # type: ignore[no-any-return]

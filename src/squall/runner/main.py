@@ -52,7 +52,10 @@ class Runner:
                 self._sharing.serve()
                 break
         if self._executor is not None:
+            if not self._failed:
+                self._executor.exit()
             self._executor.close()
+            streams.flush()
         return int(self._failed)
 
     # -- of generators (calls.Stream)
@@ -116,9 +119,15 @@ class Runner:
 
     def _load(self, frame: Frame, payload: bytes | memoryview) -> Executor:
         config = frame.header
-        function = loading.function(config, payload)
+        context.function_id = config.get("function_id", "")
+        target = loading.target(config, payload)
         self._interrupts.exception = loading.cancellation(config["cancellation"], Cancellation)
-        return Executor(function, config["name"], config["limit"], self._interrupts)
+        executor = Executor(target, config["name"], config["limit"], self._interrupts)
+        try:
+            executor.enter()
+        except BaseException as error:
+            raise loading.failure(error, f"@enter of {config['name']}") from error
+        return executor
 
     def _fail(self, error: loading.LoadError) -> None:
         self._failed = True
@@ -157,7 +166,8 @@ class Runner:
         header = held.frame.header
         context.input_id, context.call_id = header.get("in", ""), header.get("call", "")
         try:
-            return self._executor.run(held.payload, self if "c" in header else None, times)
+            stream = self if "c" in header else None
+            return self._executor.run(held.payload, stream, times, held.method)
         finally:
             self._interrupts.end()
             context.input_id = context.call_id = ""

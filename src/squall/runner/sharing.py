@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from squall.runner import protocol, streams
+from squall.runner.calls import RefusedError
 from squall.runner.channel import AgentGoneError
 from squall.runner.connection import Connection
 from squall.runner.gathering import Line
@@ -112,6 +113,11 @@ class Sharing:
         if held.number in self._early:
             self._early.discard(held.number)
             self._answer(held, _CANCELLED)
+            return
+        try:
+            self._executor.function(held.method)
+        except RefusedError as error:
+            self._answer(held, error.answer)
         else:
             self._line.add(held, self._loop.time())
 
@@ -136,7 +142,7 @@ class Sharing:
     def _begin(self, inputs: list[Held]) -> None:
         if self._batched:
             self._connection.send(protocol.BEGUN, 0, {"ins": [held.number for held in inputs]})
-        function = self._executor.function
+        function = self._executor.function(inputs[0].method)
         job = self._job(inputs, function)
         self._jobs.update(dict.fromkeys((held.number for held in inputs), job))
         if is_async(function):

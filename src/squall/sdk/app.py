@@ -11,37 +11,44 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 from squall import exception
 from squall.exception import InvalidError
 from squall.sdk import checks, context, output, unavailable
+from squall.sdk.cls import Cls, Service
 from squall.sdk.dual import dual, dual_function
 from squall.sdk.entrypoint import LocalEntrypoint
-from squall.sdk.flows import finish
 from squall.sdk.function import Function
 from squall.sdk.handles import Running
 from squall.sdk.image import checked_image
-from squall.sdk.modes import ASYNCIO, BLOCKING, Access, Mode
+from squall.sdk.members import Member
+from squall.sdk.modes import Access, Mode
+from squall.sdk.parameters import parameter
+from squall.sdk.runs import Run
 
 # What is said to a server loads when there is one: this module loads in every container.
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import PurePosixPath
-    from types import TracebackType
 
-    from typing_extensions import Unpack
+    from typing_extensions import Unpack, dataclass_transform
 
     from squall.client.api import AsyncClient, Client
     from squall.sdk.facts import AppInfo as Facts
     from squall.sdk.facts import Moment, Stats
     from squall.sdk.image import Image
     from squall.sdk.logs import Logs
-    from squall.sdk.options import FunctionOptions
+    from squall.sdk.options import ClassOptions, FunctionOptions
     from squall.sdk.ports import Port
     from squall.wire.control import AppInfo, LogsRead
+else:
 
+    def dataclass_transform(**_: Any) -> Any:
+        """Only type checkers look: they shall know the constructor's parameters."""
+        return lambda function: function
+
+
+C = TypeVar("C")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_CLASSES = "classes come with a later version: use @app.function()"
 _LATER = {
-    "cls": _CLASSES,
     "server": "web functions come with a later version",
     "get_dashboard_url": "there is no dashboard yet: use `squall app list`",
     "sandboxes": "sandboxes come with a later version",
@@ -70,6 +77,7 @@ class App:
         self._include_source = checks.flag("include_source", include_source)
         self._tags = checks.tags(tags)
         self._functions: dict[str, Function[..., Any]] = {}
+        self._classes: dict[str, Cls] = {}
         self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._includers: list[App] = []
         self._running: Running | None = None
@@ -108,6 +116,37 @@ class App:
 
         return decorate
 
+    @dataclass_transform(field_specifiers=(parameter,), kw_only_default=True)
+    def cls(
+        self, without_parentheses: object = None, /, **options: Unpack[ClassOptions]
+    ) -> Callable[[type[C]], type[C]]:
+        """Make a class one whose objects live in containers: `@app.cls(image=image, gpu="H100")`.
+
+        Takes what `@app.function()` takes, without schedule, name and is_generator. In the class,
+        `@squall.method()` marks what can be called, `@squall.enter()` and `@squall.exit()` what runs once in
+        each container, and `squall.parameter()` what an object is made with.
+
+        Raises InvalidError, UnimplementedError.
+        """
+        if without_parentheses is not None:
+            raise InvalidError("write @app.cls() with parentheses")
+        declared: Mapping[str, Any] = dict(options)
+        if context.is_local():
+            from squall.sdk.declaration import declare
+
+            declare(declared, Service.where)
+
+        def decorate(user_cls: type) -> Any:
+            if isinstance(user_cls, Cls) or not isinstance(user_cls, type):
+                raise InvalidError(f"@app.cls() is for classes, and not for {checks.short(user_cls)}")
+            made = Cls.declared(self, user_cls, declared)
+            assert made.service is not None
+            self._register(made.service)
+            self._classes[made.name] = made
+            return made
+
+        return decorate
+
     def local_entrypoint(
         self, without_parentheses: object = None, /, *, name: str | None = None
     ) -> Callable[[Callable[P, R]], LocalEntrypoint[P, R]]:
@@ -126,8 +165,10 @@ class App:
 
     def _register(self, function: Function[..., Any]) -> None:
         other = self._functions.get(function.name)
-        if other is not None and _place(other) != _place(function):
-            raise InvalidError(f"the app has two functions {function.name}: give one another name=")
+        same = type(other) is type(function)
+        if other is not None and not (same and _place(other) == _place(function)):
+            what = "give one another name=" if same and type(function) is Function else "rename one"
+            raise InvalidError(f"the app has two functions {function.name}: {what}")
         self._functions[function.name] = function
 
     def include(self, /, other_app: App, inherit_tags: bool = True) -> App:
@@ -139,6 +180,7 @@ class App:
             raise InvalidError("an app cannot include itself")
         for function in other_app._functions.values():
             self._register(function)
+        self._classes = {**other_app._classes, **self._classes}
         for name, entrypoint in other_app._entrypoints.items():
             self._entrypoints.setdefault(name, entrypoint)
         if checks.flag("inherit_tags", inherit_tags):
@@ -189,7 +231,11 @@ class App:
 
     @property
     def registered_functions(self) -> dict[str, Function[..., Any]]:
-        return dict(self._functions)
+        return {name: f for name, f in self._functions.items() if name not in self._classes}
+
+    @property
+    def registered_classes(self) -> dict[str, Cls]:
+        return dict(self._classes)
 
     @property
     def registered_entrypoints(self) -> dict[str, LocalEntrypoint[..., Any]]:
@@ -205,7 +251,7 @@ class App:
         detach: bool = False,
         interactive: bool = False,
         environment_name: str | None = None,
-    ) -> _Run:
+    ) -> Run:
         """`with app.run(): ...` (or `async with`): the app is on the server for the length of the block.
 
         With `detach`, it goes on after the block until its last call has ended.
@@ -215,7 +261,7 @@ class App:
                 "App.run: ", "interactive=", "interactive functions come with a later version"
             )
         label = checks.app_name(name or self._name or _program_name())
-        return _Run(self, label, Access(client, environment_name or ""), detach=checks.flag("detach", detach))
+        return Run(self, label, Access(client, environment_name or ""), detach=checks.flag("detach", detach))
 
     @dual
     async def deploy(
@@ -393,37 +439,6 @@ class App:
         return f"<App {self._name or 'without a name'}>"
 
 
-class _Run:
-    """The block in which an app runs, plain or async."""
-
-    def __init__(self, app: App, label: str, access: Access, *, detach: bool) -> None:
-        self._app = app
-        self._label = label
-        self._access = access
-        self._detach = detach
-
-    def __enter__(self) -> App:
-        finish(self._start(BLOCKING))
-        return self._app
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
-    ) -> None:
-        finish(self._app.end(BLOCKING, detach=self._detach, failed=kind is not None))
-
-    async def __aenter__(self) -> App:
-        await self._start(ASYNCIO)
-        return self._app
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
-    ) -> None:
-        await self._app.end(ASYNCIO, detach=self._detach, failed=kind is not None)
-
-    async def _start(self, mode: Mode) -> None:
-        await self._app.start(mode, self._label, self._access, detach=self._detach)
-
-
 async def _stop_quietly(port: Port[Any], app_id: str) -> None:
     """Where another error is on its way to the user."""
     with suppress(exception.Error):
@@ -437,7 +452,11 @@ async def _stop(port: Port[Any], app_id: str, timeout: float = 60.0) -> None:
 
 
 def _check_function(value: object) -> None:
-    if not callable(value) or isinstance(value, (type, Function)):
+    if isinstance(value, (type, Cls)):
+        raise InvalidError(f"@app.function() is for functions: write @app.cls() for {checks.short(value)}")
+    if isinstance(value, Member):
+        raise InvalidError(f"{value.decorator}() is for a class with @app.cls(), not for @app.function()")
+    if not callable(value) or isinstance(value, Function):
         raise InvalidError(f"@app.function() is for functions, and not for {checks.short(value)}")
 
 

@@ -21,6 +21,12 @@ def current_function_call_id() -> str | None:
     return _current(1)
 
 
+def current_function_id() -> str | None:
+    """The id of the function that this container is for; None outside of containers."""
+    context = sys.modules.get("squall.runner.context")
+    return (context.function_id or None) if context is not None else None
+
+
 def _current(which: int) -> str | None:
     context = sys.modules.get("squall.runner.context")
     return (context.current()[which] or None) if context is not None else None

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from squall.exception import InvalidError
 from squall.sdk import checks, unavailable
 from squall.sdk.image import Image, checked_image
-from squall.sdk.options import DEFAULTS
+from squall.sdk.options import DEFAULTS, ClassOptions
 from squall.sdk.retries import MAX_RETRIES, Retries
 from squall.wire.values import AutoscalerSettings, GpuRequest, ResourceRequest, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-WHERE = "@app.function"
 MAX_TIMEOUT = 86_400
 MAX_CONTAINERS = 10_000
 MAX_DISK_MIB = 3 << 20
@@ -48,11 +47,12 @@ class Declaration:
     single_use: bool
 
 
-def declare(options: Mapping[str, Any]) -> Declaration:
+def declare(options: Mapping[str, Any], where: str = "@app.function") -> Declaration:
     """Raises InvalidError for what is wrong, UnimplementedError for what is not there yet."""
-    checks.known(WHERE, options, DEFAULTS)
+    names = ClassOptions.__annotations__ if where == "@app.cls" else DEFAULTS
+    checks.known(where, options, names)
     given = {**DEFAULTS, **options}
-    unavailable.refuse(WHERE, given)
+    unavailable.refuse(where, given)
     _check_placement(given)
     startup = given["startup_timeout"]
     return Declaration(

@@ -7,35 +7,36 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from squall.exception import ExecutionError, InvalidError
 from squall.sdk import checks, context, sharing, unavailable
+from squall.sdk.autoscaler import Autoscaler
 from squall.sdk.call import FunctionCall
 from squall.sdk.dual import dual, dual_function, dual_stream
 from squall.sdk.handles import ById, Deployed, Handle, OfApp, OfContainer
+from squall.sdk.local import Local
+from squall.sdk.members import generates
 from squall.sdk.modes import ASYNCIO, Access, Mode
+from squall.sdk.variants import Variant
 
 # What a call is made of loads with the first one: this module loads in every container.
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+
+    from typing_extensions import Unpack
 
     from squall.client.api import AsyncClient, Client
     from squall.sdk.declaration import Declaration
     from squall.sdk.facts import FunctionInfo, FunctionStats, Moment, Stats
     from squall.sdk.handles import Resolved
     from squall.sdk.logs import Logs
+    from squall.sdk.overrides import VariantOptions
     from squall.sdk.ports import Port
     from squall.sdk.source.home import Home
     from squall.wire.control import LogsRead
+    from squall.wire.values import ClassSpec, Overrides
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: As in `inspect`, which takes long to load.
-_CO_GENERATOR, _CO_ASYNC_GENERATOR = 0x20, 0x200
-
 _LATER = {
-    **dict.fromkeys(
-        ("with_options", "with_concurrency", "with_batching"), "declare another function instead"
-    ),
-    **dict.fromkeys(("autoscaler", "update_autoscaler"), "declare the function with other numbers"),
     "metrics": "use .stats() and .get_current_stats()",
     "get_web_url": "web functions come with a later version",
 }
@@ -46,6 +47,9 @@ class Function(Generic[P, R]):
 
     `.remote`, `.map`, `.spawn` and the others block; `.remote.aio` and so on are the same for asyncio.
     """
+
+    #: What its options were given to.
+    where = "@app.function"
 
     def __init__(
         self, name: str, handle: Handle, raw_f: Callable[P, R] | None, *, is_generator: bool | None
@@ -66,7 +70,7 @@ class Function(Generic[P, R]):
         name = options.get("name") or _name_of(raw_f)
         is_generator = options.get("is_generator")
         if is_generator is None:
-            is_generator = _is_generator(raw_f)
+            is_generator = generates(raw_f)
         function = cls(name, OfApp(app, name), raw_f, is_generator=is_generator)
         function.options = options
         # Inside a container, all this was checked before.
@@ -93,7 +97,7 @@ class Function(Generic[P, R]):
         if self._declaration is None:
             from squall.sdk.declaration import declare
 
-            self._declaration = declare(self.options)
+            self._declaration = declare(self.options, self.where)
         return self._declaration
 
     @property
@@ -238,12 +242,72 @@ class Function(Generic[P, R]):
             await values.aclose()
 
     @property
-    def local(self) -> _Local[P, R]:
+    def local(self) -> Local[P, R]:
         """Run the function here, as if it were not decorated."""
-        return _Local(self._raw())
+        return Local(self._raw())
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._raw()(*args, **kwargs)
+
+    # ------------------------------------------------------------------------------------------- variants
+
+    def with_options(self, **options: Unpack[VariantOptions]) -> Function[P, R]:
+        """The same function with other options, and containers of its own. Raises InvalidError.
+
+        What is None, or not given, stays as it was declared; `env` adds to what there is.
+        """
+        from squall.sdk import overrides
+
+        return self._changed(overrides.of_options(f"{self.name}.with_options", options))
+
+    def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Function[P, R]:
+        """The same function with `@squall.concurrent` of these numbers, and containers of its own."""
+        from squall.sdk import overrides
+
+        return self._changed(overrides.of_concurrency(max_inputs, target_inputs))
+
+    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R]:
+        """The same function with `@squall.batched` of these numbers, and containers of its own."""
+        from squall.sdk import overrides
+
+        return self._changed(overrides.of_batching(max_batch_size, wait_ms))
+
+    def _changed(self, changes: Overrides) -> Function[P, R]:
+        from squall.sdk import overrides
+
+        handle = self._handle
+        if isinstance(handle, Variant):
+            changes = overrides.merged(handle.overrides, changes)
+            handle = handle.of
+        variant = object.__new__(type(self))
+        variant.__dict__.update(self.__dict__)
+        variant._handle = Variant(handle, {}, changes)
+        return variant
+
+    @property
+    def autoscaler(self) -> Autoscaler:
+        """How it scales: `.settings()` and `.update(...)`."""
+        return Autoscaler(self._handle)
+
+    @dual
+    async def update_autoscaler(
+        self,
+        mode: Mode,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+    ) -> None:
+        """Change how it scales, until the next deployment. Raises InvalidError."""
+        await Autoscaler.update.flow(
+            self.autoscaler,
+            mode,
+            min_containers=min_containers,
+            max_containers=max_containers,
+            buffer_containers=buffer_containers,
+            scaledown_window=scaledown_window,
+        )
 
     # ----------------------------------------------------------------------------------------------- facts
 
@@ -266,12 +330,15 @@ class Function(Generic[P, R]):
         container: str | None = None,
         all_variants: bool = False,
     ) -> Stats:
-        """How many of its inputs ended, how, and how long they ran."""
+        """How many of its inputs ended, how, and how long they ran; with `all_variants`, those of variants
+        (other options, parameters of a class) too.
+        """
         from squall.sdk import facts
 
-        unavailable.refuse("Function.stats", {"container": container, "all_variants": all_variants})
+        unavailable.refuse("Function.stats", {"container": container})
+        checks.flag("all_variants", all_variants)
         query = (facts.seconds("since", since), facts.seconds("until", until))
-        return facts.stats(await self._stats(mode, *query))
+        return facts.stats(await self._stats(mode, *query, all_variants=all_variants))
 
     @dual
     async def get_current_stats(self, mode: Mode) -> FunctionStats:
@@ -281,11 +348,14 @@ class Function(Generic[P, R]):
         told = await self._stats(mode)
         return facts.FunctionStats(told.backlog, told.runners)
 
-    async def _stats(self, mode: Mode, since: float = 0.0, until: float = 0.0) -> Any:
+    async def _stats(
+        self, mode: Mode, since: float = 0.0, until: float = 0.0, *, all_variants: bool = False
+    ) -> Any:
         from squall.wire.control import StatsQuery
 
         found = await self._handle.resolve(mode)
-        return await found.port.request("function.stats", StatsQuery(found.function_id, since, until))
+        query = StatsQuery(found.function_id, since, until, all_variants)
+        return await found.port.request("function.stats", query)
 
     @property
     def logs(self) -> Logs:
@@ -315,7 +385,16 @@ class Function(Generic[P, R]):
     @property
     def app(self) -> Any:
         """The app that it was declared with; None for one that was looked up."""
-        return self._handle.app if isinstance(self._handle, OfApp) else None
+        return self._handle.app
+
+    @property
+    def class_spec(self) -> ClassSpec | None:
+        """What a server needs to know of a class."""
+        return None
+
+    def to_serialize(self) -> Any:
+        """What goes into a cloudpickle, with serialized=True."""
+        return self._raw()
 
     @property
     def home(self) -> Home:
@@ -332,6 +411,8 @@ class Function(Generic[P, R]):
 
     async def _resolve(self, mode: Mode, *, generator: bool) -> Resolved:
         found = await self._handle.resolve(mode)
+        if found.class_ is not None:
+            raise InvalidError(f"{self.name} is a class: look it up by squall.Cls.from_name()")
         is_generator = self.is_generator if found.is_generator is None else found.is_generator
         if is_generator is not None and is_generator != generator:
             if is_generator:
@@ -349,6 +430,8 @@ class Function(Generic[P, R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As an argument or a global of another function: the same function of the container's app."""
+        if isinstance(self._handle, Variant):
+            return (_variant, (self.name, self._handle, self.is_generator))
         if not isinstance(self._handle, (OfApp, OfContainer)):
             raise TypeError(f"{self.name} was looked up by name: look it up where you call it")
         return (_in_container, (self.name, self.is_generator))
@@ -380,18 +463,8 @@ class Function(Generic[P, R]):
         return Function(name, Deployed(checks.app_name(app_name), name, access), None, is_generator=None)
 
 
-class _Local(Generic[P, R]):
-    """`f.local`: a plain call, and `aio`, which awaits what an async function gives."""
-
-    def __init__(self, raw_f: Callable[P, R]) -> None:
-        self._raw_f = raw_f
-
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._raw_f(*args, **kwargs)
-
-    async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-        result: Any = self._raw_f(*args, **kwargs)
-        return await result if hasattr(type(result), "__await__") else result
+def _variant(name: str, handle: Handle, is_generator: bool | None) -> Function[..., Any]:
+    return Function(name, handle, None, is_generator=is_generator)
 
 
 def _in_container(name: str, is_generator: bool | None) -> Function[..., Any]:
@@ -407,12 +480,6 @@ def _rows(name: str, iterables: tuple[Any, ...], mode: Mode) -> AsyncGenerator[t
 async def _spread(rows: AsyncGenerator[tuple[Any, ...], None]) -> AsyncGenerator[tuple[Any, ...], None]:
     async for (row,) in rows:
         yield tuple(row)
-
-
-def _is_generator(raw_f: Callable[..., Any]) -> bool:
-    """Whether calling it gives a generator, plain or asynchronous."""
-    code = getattr(getattr(raw_f, "__wrapped__", raw_f), "__code__", None)
-    return code is not None and bool(code.co_flags & (_CO_GENERATOR | _CO_ASYNC_GENERATOR))
 
 
 def _name_of(raw_f: Callable[..., Any]) -> str:

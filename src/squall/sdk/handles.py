@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from squall.sdk.modes import Mode
     from squall.sdk.ports import Port
     from squall.wire.control import AppInfo, FunctionInfo
+    from squall.wire.values import ClassSpec
 
 
 class Resolved(NamedTuple):
-    """`is_generator` is None where only the declaration knows."""
+    """`is_generator` is None where only the declaration knows; `class_` is known where it is not."""
 
     port: Port[Any]
     access: Access
     function_id: str
     is_generator: bool | None
+    class_: ClassSpec | None = None
 
 
 class Running(NamedTuple):
@@ -33,6 +35,9 @@ class Running(NamedTuple):
 
 
 class Handle(ABC):
+    #: The app of this program that it belongs to, if any.
+    app: Any = None
+
     @abstractmethod
     async def resolve(self, mode: Mode) -> Resolved:
         """Raises NotFoundError, ExecutionError (the app does not run)."""
@@ -60,6 +65,10 @@ class OfApp(Handle):
                 + " (`squall run`, `with app.run():`), or call a deployed one by Function.from_name()"
             )
         return await OfContainer(self._name).resolve(mode)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Elsewhere: in a container of the app."""
+        return (OfContainer, (self._name,))
 
 
 class OfContainer(Handle):
@@ -102,7 +111,10 @@ class Deployed(Handle):
             from squall.wire.control import FunctionLookup
 
             info = self._info = await port.request("function.lookup", FunctionLookup(self._app, self._name))
-        return Resolved(port, self._access, info.id, info.is_generator)
+        return Resolved(port, self._access, info.id, info.is_generator, info.class_)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Deployed, (self._app, self._name, _portable(self._access)))
 
 
 class ById(Handle):
@@ -114,3 +126,13 @@ class ById(Handle):
 
     async def resolve(self, mode: Mode) -> Resolved:
         return Resolved(await mode.port(self._access), self._access, self._id, None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ById, (self._id, _portable(self._access)))
+
+
+def _portable(access: Access) -> Access:
+    """Raises TypeError for a client of the user's own: a connection cannot go along."""
+    if access.client is not None:
+        raise TypeError("what was looked up with client= cannot be sent: look it up where you call it")
+    return access

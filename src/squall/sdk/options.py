@@ -1,4 +1,4 @@
-"""The parameters of `@app.function`: names, types and defaults, in this one place."""
+"""The parameters of `@app.function` and `@app.cls`: names, types and defaults, in this one place."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from squall.sdk.retries import Retries
 
 
-class FunctionOptions(TypedDict, total=False):
-    """What `@app.function(...)` takes; all by keyword.
+class ClassOptions(TypedDict, total=False):
+    """What `@app.cls(...)` takes; all by keyword.
 
     Sizes are in MiB, times in seconds, `cpu` in cores. A pair for `cpu` or `memory` is (request, limit).
     """
 
     image: Image | None
-    schedule: object | None
     env: Mapping[str, str | None] | None
     secrets: Collection[object] | None
     gpu: str | Sequence[str] | None
@@ -37,8 +36,6 @@ class FunctionOptions(TypedDict, total=False):
     retries: int | Retries | None
     timeout: int
     startup_timeout: int | None
-    name: str | None
-    is_generator: bool | None
     cloud: str | None
     region: str | Sequence[str] | None
     routing_region: str | None
@@ -52,6 +49,14 @@ class FunctionOptions(TypedDict, total=False):
     experimental_options: Mapping[str, Any] | None
     _experimental_restrict_output: bool
     max_inputs: int | None
+
+
+class FunctionOptions(ClassOptions, total=False):
+    """What `@app.function(...)` takes: that, and what only a function has."""
+
+    schedule: object | None
+    name: str | None
+    is_generator: bool | None
 
 
 #: Every parameter and its default.

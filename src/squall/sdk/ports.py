@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from squall.client.api import AsyncClient, Client
 from squall.sdk.flows import finish
+from squall.sdk.method_calls import MethodCall
 from squall.sdk.refusals import translated
 
 if TYPE_CHECKING:
@@ -37,13 +38,19 @@ class Gate(ABC):
 class Port(ABC, Generic[C]):
     """Refusals of the server are raised as exceptions of `squall.exception`."""
 
-    def __init__(self, client: C) -> None:
+    def __init__(self, client: C, method: str = "") -> None:
         self.client: C = client
+        self._method = method
+
+    def of_method(self, method: str) -> Port[C]:
+        """The same way, for calls whose inputs are for this method of a class."""
+        return type(self)(self.client, method)
 
     def open_call(
         self, function_id: str, kind: str, *, durable: bool = False, parent: str = "", trace: bool = False
     ) -> Call:
-        return self.client.open_call(function_id, kind, durable=durable, parent=parent, trace=trace)
+        call = self.client.open_call(function_id, kind, durable=durable, parent=parent, trace=trace)
+        return MethodCall(call, self._method) if self._method else call
 
     def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
         return self.client.attach_call(call_id, start, end)

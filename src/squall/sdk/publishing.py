@@ -30,7 +30,7 @@ class Publisher:
         self._resolved: dict[int, Resolved] = {id(i): i.resolve() for i in self._images.values()}
         self._functions = functions
         self._serialized = {
-            f.name: serialization.dump_function(f.get_raw_f(), f.name) for f in functions if f.serialized
+            f.name: serialization.dump_function(f.to_serialize(), f.name) for f in functions if f.serialized
         }
         self._sources = self._collect_sources()
         self._sent: dict[str, str] = {}
@@ -111,6 +111,7 @@ class Publisher:
             concurrency=function.sharing.concurrency(),
             batching=function.sharing.batching(),
             single_use=declared.single_use,
+            class_=function.class_spec,
         )
 
     async def _payload(self, port: Port[Any], function: Function[..., Any]) -> Payload | None:

@@ -63,11 +63,7 @@ def concurrent(
     Raises InvalidError.
     """
     _check_parentheses("concurrent", without_parentheses, "max_inputs=10")
-    most = checks.whole("max_inputs", max_inputs, 1, MAX_INPUTS)
-    if target_inputs is not None:
-        checks.whole("target_inputs", target_inputs, 1, MAX_INPUTS)
-        if target_inputs > most:
-            raise InvalidError(f"target_inputs={target_inputs} is not possible: max_inputs={most} is less")
+    declared = places(max_inputs, target_inputs)
 
     def decorate(target: F) -> F:
         _check_target("concurrent", target)
@@ -75,7 +71,9 @@ def concurrent(
             raise InvalidError(
                 "@squall.concurrent is for the whole class: put it between @app.cls() and class"
             )
-        return _noted(target, replace(of(target), max_inputs=most, target_inputs=target_inputs))
+        return _noted(
+            target, replace(of(target), max_inputs=declared.max_inputs, target_inputs=declared.target_inputs)
+        )
 
     return decorate
 
@@ -93,15 +91,35 @@ def batched(
     order. A result that is an exception is raised at that input's caller alone. Raises InvalidError.
     """
     _check_parentheses("batched", without_parentheses, "max_batch_size=8, wait_ms=100")
-    size = checks.whole("max_batch_size", max_batch_size, 1, MAX_BATCH_SIZE)
-    wait = checks.whole("wait_ms", wait_ms, 0, MAX_WAIT_MS, " of milliseconds")
+    declared = batches(max_batch_size, wait_ms)
 
     def decorate(target: F) -> F:
         _check_target("batched", target)
         _check_batched(target)
-        return _noted(target, replace(of(target), max_batch_size=size, wait_ms=wait))
+        return _noted(
+            target, replace(of(target), max_batch_size=declared.max_batch_size, wait_ms=declared.wait_ms)
+        )
 
     return decorate
+
+
+def places(max_inputs: object, target_inputs: object) -> Sharing:
+    """What @squall.concurrent takes. Raises InvalidError."""
+    most = checks.whole("max_inputs", max_inputs, 1, MAX_INPUTS)
+    if target_inputs is None:
+        return Sharing(most)
+    target = checks.whole("target_inputs", target_inputs, 1, MAX_INPUTS)
+    if target > most:
+        raise InvalidError(f"target_inputs={target} is not possible: max_inputs={most} is less")
+    return Sharing(most, target)
+
+
+def batches(max_batch_size: object, wait_ms: object) -> Sharing:
+    """What @squall.batched takes. Raises InvalidError."""
+    return Sharing(
+        max_batch_size=checks.whole("max_batch_size", max_batch_size, 1, MAX_BATCH_SIZE),
+        wait_ms=checks.whole("wait_ms", wait_ms, 0, MAX_WAIT_MS, " of milliseconds"),
+    )
 
 
 def of(target: object) -> Sharing:
@@ -135,9 +153,10 @@ def _check_parentheses(name: str, given: object, example: str) -> None:
 
 
 def _check_target(name: str, target: object) -> None:
+    from squall.sdk.cls import Cls
     from squall.sdk.function import Function
 
-    if isinstance(target, Function) or not callable(target) or not hasattr(target, "__dict__"):
+    if isinstance(target, (Function, Cls)) or not callable(target) or not hasattr(target, "__dict__"):
         below = "put it below @app.function() or @app.cls()"
         raise InvalidError(
             f"@squall.{name} is for functions and classes, and not for {checks.short(target)}: {below}"

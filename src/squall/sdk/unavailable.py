@@ -23,7 +23,6 @@ PARAMETERS: Mapping[str, str] = {
     "experimental_options": "this version has no experimental options",
     "_experimental_restrict_output": "it comes with a later version",
     "container": "statistics are of the whole function",
-    "all_variants": "statistics are of the function as declared",
 }
 
 #: Top-level names.
@@ -33,10 +32,6 @@ NAMES: Mapping[str, str] = {
     "Secret": PARAMETERS["secrets"],
     "Proxy": PARAMETERS["proxy"],
     **dict.fromkeys(("Cron", "Period"), PARAMETERS["schedule"]),
-    **dict.fromkeys(
-        ("Cls", "enter", "exit", "method", "parameter"),
-        "classes come with a later version: keep what is loaded once in a module-level variable",
-    ),
     **dict.fromkeys(("Cluster", "clustered"), "clusters come with a later version"),
     **dict.fromkeys(
         (

@@ -103,7 +103,7 @@ class Apps:
             await self._store.publish(record, rows)
             if app.stopped:
                 raise Refusal("not_found", f"app {record.name} was stopped meanwhile")
-            old = list(app.functions.values())
+            old = [*app.functions.values(), *app.variants.values()]
             app.record = record
             functions = self._catalog.add_functions(app, rows)
             app.functions = {f.name: f for f in functions}
@@ -111,6 +111,7 @@ class Apps:
             if body.strategy == "recreate":
                 await self._recreate(function)
             self._catalog.retire(function)
+        await self._catalog.forget_old_variants(app)
         await self.keep_warm(functions)
         return app
 
@@ -151,6 +152,8 @@ class Apps:
                 raise Refusal("invalid", f"the recipe of image {image[:40]} is another one")
         for spec in body.functions:
             check_spec(spec)
+            if spec.parameters is not None:
+                raise Refusal("invalid", f"function {spec.name}: only variants have values of parameters")
             if spec.image not in body.recipes:
                 raise Refusal("invalid", f"function {spec.name}: the recipe of its image is missing")
             await self._check_content(session, spec)
@@ -183,7 +186,7 @@ class Apps:
     async def keep_warm(self, functions: Iterable[Function]) -> None:
         """Functions with `min_containers` start without waiting for a call."""
         for function in functions:
-            if function.spec.autoscaler.min_containers and not function.retired:
+            if function.autoscaler.min_containers and not function.retired:
                 await self._catalog.prepare(function)
 
     # ------------------------------------------------------------------------------------------------ ends

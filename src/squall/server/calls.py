@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from squall.scheduling.model import InputsArrived, InputsCancelled
-from squall.server import outcomes
+from squall.server import methods, outcomes
 from squall.server.attachments import reaches
 from squall.server.model import Call
 from squall.server.names import Refusal, check_blob, check_call
@@ -86,6 +86,7 @@ class Calls:
             function = call.function if call else self._catalog.ready(session, message.function)
             if message.durable or function is None or any(i.payload.blob for i in message.items):
                 return self._take_slowly(session, message)
+            methods.check(function.spec, message)
             self._take(session, message, call or self._open(session, message, function))
         except Refusal as refusal:
             self._refuse(session, message.call, refusal)
@@ -99,7 +100,10 @@ class Calls:
                 call = await self._attachments.revive(session, message.call)
             if call is None:
                 function = await self._catalog.find(session, message.function)
+                methods.check(function.spec, message)
                 call = self._open(session, message, function)
+            else:
+                methods.check(call.function.spec, message)
             await self._check_blobs(session, message.items)
             if message.durable:
                 await self._write(session, message, call)
@@ -112,14 +116,6 @@ class Calls:
             self._refuse(session, message.call, Refusal("unavailable", str(error)))
 
     def _open(self, session: Session, message: Inputs, function: Function) -> Call:
-        generator = message.kind == "generator"
-        if generator != function.spec.is_generator:
-            what = (
-                "a generator: call remote_gen" if function.spec.is_generator else "no generator: call remote"
-            )
-            raise Refusal("invalid", f"function {function.name} is {what}")
-        if generator and message.durable:
-            raise Refusal("invalid", f"function {function.name} is a generator: it cannot be spawned")
         call = Call(
             message.call,
             function,
@@ -168,7 +164,8 @@ class Calls:
         fresh = self._add(session, call, message.items)
         call.complete = call.complete or message.last or call.cancelled
         self._note_feeder(session, call)
-        call.ghost = False
+        if call.ghost:  # a node could not tell which kind it is
+            call.kind, call.ghost = message.kind, False
         if call.cancelled or (session.ended and not call.durable):
             self._finish_cancelled(fresh)
         elif session.restored and self._pen.open:

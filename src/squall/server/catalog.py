@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from squall.scheduling.model import FunctionAdded, FunctionRemoved
-from squall.server.config import recipe_manifests, scheduler_config
+from squall.server import variants
+from squall.server.config import check_scale, check_spec, recipe_manifests, scheduler_config
 from squall.server.model import App, Function
 from squall.server.names import Refusal
-from squall.store.base import NotFound
+from squall.store.base import FunctionRecord, NotFound
 from squall.wire import codec
-from squall.wire.values import FunctionSpec, Manifest, Recipe
+from squall.wire.control import FunctionVariant
+from squall.wire.values import AutoscalerSettings, FunctionSpec, Manifest, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from squall.server.clock import Clock
     from squall.server.dispatch import Dispatcher
     from squall.server.session import Session
-    from squall.store.base import AppRecord, FunctionRecord, Store
+    from squall.store.base import AppRecord, Store
+    from squall.wire.control import FunctionAutoscaler
 
 #: Workspaces get host uids from here on, each UID_RANGE of them.
 UID_FIRST = 1_000_000
 UID_RANGE = 65_536
+#: Variants of one app, and the seconds for which one without calls and containers is kept after each request
+#: for it (`wire.control.FunctionVariant` promises them).
+MAX_VARIANTS = 2_000
+VARIANT_KEPT = 300.0
 
 
 class Catalog:
     """All apps that are not stopped, and the functions of theirs that anybody has used or published."""
 
-    def __init__(self, store: Store, dispatcher: Dispatcher) -> None:
+    def __init__(self, store: Store, dispatcher: Dispatcher, clock: Clock) -> None:
         self._store = store
         self._dispatcher = dispatcher
+        self._clock = clock
         self.apps: dict[str, App] = {}
         self.functions: dict[str, Function] = {}
         self._preparing: dict[str, asyncio.Lock] = {}
+        self._rescaling = asyncio.Lock()
 
     # ------------------------------------------------------------------------------------------------ apps
 
@@ -68,17 +79,27 @@ class Catalog:
         function = self.functions.get(function_id)
         if function is None or not _reaches(session, function.app):
             return None
-        function = _current(function)
+        if function.retired:
+            if function.request is not None:
+                return None
+            function = _successor(function)
         return function if function.registered else None
 
     async def find(self, session: Session, function_id: str) -> Function:
         """The function that a new call of this id runs, ready to run. Raises Refusal."""
+        function = await self.current(session, function_id)
+        await self.prepare(function)
+        return function
+
+    async def current(self, session: Session, function_id: str) -> Function:
+        """A newer version of a function takes the calls of an older one, variants as variants."""
         function = await self.load(function_id)
         if function is None or not _reaches(session, function.app):
             raise Refusal("not_found", "no such function: its app was stopped, or never was here")
-        function = _current(function)
-        await self.prepare(function)
-        return function
+        if not function.retired:
+            return function
+        successor = _successor(function)
+        return successor if function.request is None else await self.variant(successor, function.request)
 
     async def load(self, function_id: str) -> Function | None:
         """A function of a live app, of whichever version; None when there is no such."""
@@ -87,20 +108,105 @@ class Catalog:
                 record = await self._store.function(function_id)
             except NotFound:
                 return None
+            if record.parent and await self.load(record.parent) is None:
+                return None
             if function_id not in self.functions and record.app in self.apps:
                 self.add_functions(self.apps[record.app], [record])
         return self.functions.get(function_id)
 
     def add_functions(self, app: App, records: Iterable[FunctionRecord]) -> list[Function]:
         """Functions as the store has them; those of an older version than the app's are retired."""
-        added: list[Function] = []
-        for record in records:
+        return [self._add(app, record) for record in sorted(records, key=lambda r: bool(r.parent))]
+
+    def _add(self, app: App, record: FunctionRecord) -> Function:
+        """Of a variant, the parent is here."""
+        request = codec.unpack(record.variant, FunctionVariant) if record.parent else None
+        if request is None:
             spec, recipe = codec.unpack(record.spec, FunctionSpec), codec.unpack(record.recipe, Recipe)
-            function = Function(record.id, app, record.name, record.version, spec, recipe)
-            function.retired = record.version < app.record.version
-            self.functions[record.id] = function
-            added.append(function)
-        return added
+        else:
+            parent = self.functions[record.parent]
+            spec, recipe = variants.derived(parent.spec, request), parent.recipe
+        scale = codec.unpack(record.autoscaler, AutoscalerSettings) if record.autoscaler else spec.autoscaler
+        function = Function(record.id, app, record.name, record.version, spec, recipe, scale, request)
+        function.retired = record.version < app.record.version
+        self.functions[function.id] = function
+        if request is not None:
+            function.asked = self._clock.now()
+            app.variants[function.id] = function
+        return function
+
+    # -------------------------------------------------------------------------------------------- variants
+
+    async def variant(self, parent: Function, request: FunctionVariant) -> Function:
+        """What answers a request; made and stored if it is new. Raises Refusal."""
+        request = variants.checked(parent.spec, replace(request, function=parent.id))
+        if variants.is_parent(parent.spec, request):
+            return parent
+        function = await self.load(variants.id_of(request))
+        if function is None:
+            function = await self._new_variant(parent, request)
+        function.asked = self._clock.now()
+        return function
+
+    async def _new_variant(self, parent: Function, request: FunctionVariant) -> Function:
+        check_spec(variants.derived(parent.spec, request))
+        app = parent.app
+        await self._make_room(app)
+        record = FunctionRecord(
+            variants.id_of(request),
+            app.id,
+            app.record.workspace,
+            app.record.environment,
+            parent.name,
+            parent.version,
+            b"",
+            b"",
+            parent.id,
+            codec.pack(request),
+        )
+        await self._store.put_function(record)
+        if app.stopped:
+            raise Refusal("not_found", f"app {app.record.name} was stopped meanwhile")
+        return self.functions.get(record.id) or self._add(app, record)
+
+    async def _make_room(self, app: App) -> None:
+        """Variants that nobody has used for long are forgotten, where there are too many."""
+        if len(app.variants) < MAX_VARIANTS:
+            return
+        before = self._clock.now() - VARIANT_KEPT
+        idle = [v for v in app.variants.values() if not v.calls and not v.containers and v.asked < before]
+        if not idle:
+            raise Refusal(
+                "exhausted",
+                f"app {app.record.name} has {MAX_VARIANTS} parameter sets and options in use: pass what "
+                "differs as arguments, or wait for some to end",
+            )
+        for variant in idle:
+            self.remove(variant)
+        await self._store.remove_functions([variant.id for variant in idle])
+
+    async def forget_old_variants(self, app: App) -> None:
+        """Those of the version before the last one: their ids have long been asked for again."""
+        old = await self._store.functions(app.id, app.record.version - 2)
+        await self._store.remove_functions([r.id for r in old if r.parent and r.id not in self.functions])
+
+    async def rescale(self, function: Function, change: FunctionAutoscaler) -> AutoscalerSettings:
+        """Other limits for its containers, from now on and over restarts. Raises Refusal."""
+        async with self._rescaling:
+            settings = variants.rescaled(function.autoscaler, change)
+            if settings != function.autoscaler:
+                check_scale(function.name, settings)
+                record = await self._store.function(function.id)
+                await self._store.put_function(replace(record, autoscaler=codec.pack(settings)))
+                function.autoscaler = settings
+                await self._rescaled(function)
+            return settings
+
+    async def _rescaled(self, function: Function) -> None:
+        if function.registered:
+            self._dispatcher.feed(FunctionAdded(scheduler_config(function)))
+        elif function.autoscaler.min_containers:
+            await self.prepare(function)
 
     async def prepare(self, function: Function) -> None:
         """Load what its containers need and tell the scheduler of it."""
@@ -139,6 +245,7 @@ class Catalog:
     def remove(self, function: Function) -> None:
         """Its inputs are cancelled and its containers end."""
         self.functions.pop(function.id, None)
+        function.app.variants.pop(function.id, None)
         if function.registered:
             function.registered = False
             self._dispatcher.feed(FunctionRemoved(function.id))
@@ -149,10 +256,8 @@ def _reaches(session: Session, app: App) -> bool:
     return record.workspace == session.workspace and record.environment == session.environment
 
 
-def _current(function: Function) -> Function:
-    """A newer version of a function takes the calls of an older one."""
-    if not function.retired:
-        return function
+def _successor(function: Function) -> Function:
+    """Of a retired one: the newest version's, which is no variant."""
     current = function.app.functions.get(function.name)
     if current is None:
         app = function.app.record

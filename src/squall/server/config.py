@@ -6,11 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 from squall.scheduling.model import Demand, FunctionConfig
+from squall.server import variants
 from squall.server.names import Refusal, check_function, check_image, is_manifest
 
 if TYPE_CHECKING:
     from squall.server.model import Function
-    from squall.wire.values import FunctionSpec, Recipe
+    from squall.wire.values import AutoscalerSettings, FunctionSpec, Recipe
 
 #: Limits on what one declaration may hold.
 MAX_MOUNTS = 256
@@ -27,17 +28,18 @@ MAX_DEPTH = 20
 
 
 def scheduler_config(function: Function) -> FunctionConfig:
-    """A retired function keeps no container longer than it has work."""
-    spec, scale, retries = function.spec, function.spec.autoscaler, function.spec.retries
+    """A retired function keeps no container longer than it has work; a class without its parameters, none."""
+    spec, scale, retries = function.spec, function.autoscaler, function.spec.retries
+    idle = function.retired or bool(variants.lacks(spec))
     gpus = tuple((g.type, g.count) for g in spec.resources.gpus)
     batch = max(1, spec.batching.max_batch_size)
     return FunctionConfig(
         id=function.id,
         workspace=function.app.record.workspace,
         demand=Demand(spec.resources.cpu_millis, spec.resources.memory_mib, gpus),
-        min_containers=0 if function.retired else scale.min_containers,
+        min_containers=0 if idle else scale.min_containers,
         max_containers=scale.max_containers,
-        buffer_containers=0 if function.retired else scale.buffer_containers,
+        buffer_containers=0 if idle else scale.buffer_containers,
         scaledown_window=0.0 if function.retired else scale.scaledown_window,
         max_retries=retries.max_retries,
         backoff_coefficient=retries.backoff_coefficient,
@@ -55,18 +57,14 @@ def check_spec(spec: FunctionSpec) -> None:
     """Numbers within reason, names well formed; the caller checks whether manifests and blobs exist."""
     check_function(spec.name)
     check_image(spec.image)
-    resources, scale, retries = spec.resources, spec.autoscaler, spec.retries
+    if spec.class_ is not None:
+        variants.check_class(spec.name, spec.class_)
+    resources, retries = spec.resources, spec.retries
     _within(spec.name, "cpu", resources.cpu_millis, 1, 1_000_000)
     _within(spec.name, "memory", resources.memory_mib, 1, 1 << 30)
     for gpu in resources.gpus:
         _within(spec.name, "gpu count", gpu.count, 1, 64)
-    _within(spec.name, "min_containers", scale.min_containers, 0, MAX_CONTAINERS)
-    _within(spec.name, "buffer_containers", scale.buffer_containers, 0, MAX_CONTAINERS)
-    if scale.max_containers is not None:
-        _within(
-            spec.name, "max_containers", scale.max_containers, max(1, scale.min_containers), MAX_CONTAINERS
-        )
-    _within(spec.name, "scaledown_window", scale.scaledown_window, 0, MAX_TIMEOUT)
+    check_scale(spec.name, spec.autoscaler)
     _within(spec.name, "max_retries", retries.max_retries, 0, 1000)
     _within(spec.name, "backoff_coefficient", retries.backoff_coefficient, 1, 100)
     _within(spec.name, "initial_delay", retries.initial_delay, 0, MAX_TIMEOUT)
@@ -91,8 +89,22 @@ def _check_sharing(spec: FunctionSpec) -> None:
     _within(spec.name, "max_inputs * max_batch_size", spec.capacity, 1, MAX_CAPACITY)
     if spec.single_use and spec.capacity > 1:
         raise Refusal("invalid", f"function {spec.name}: a single-use container takes one input, and no more")
-    if spec.is_generator and batching.max_batch_size:
+    if not batching.max_batch_size:
+        return
+    methods = [] if spec.class_ is None else list(spec.class_.methods.values())
+    if spec.is_generator or any(m.is_generator for m in methods):
         raise Refusal("invalid", f"function {spec.name}: a generator cannot be batched")
+    if len(methods) > 1:
+        raise Refusal("invalid", f"class {spec.name}: a batched method must be the only one of its class")
+
+
+def check_scale(function: str, scale: AutoscalerSettings) -> None:
+    low, high = scale.min_containers, scale.max_containers
+    _within(function, "min_containers", low, 0, MAX_CONTAINERS)
+    _within(function, "buffer_containers", scale.buffer_containers, 0, MAX_CONTAINERS)
+    if high is not None:
+        _within(function, "max_containers", high, max(1, low), MAX_CONTAINERS)
+    _within(function, "scaledown_window", scale.scaledown_window, 0, MAX_TIMEOUT)
 
 
 def _within(function: str, what: str, value: float, low: float, high: float) -> None:

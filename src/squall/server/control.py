@@ -67,7 +67,7 @@ class ControlPlane(Acceptor):
         strands = Strands(tasks)
         scheduler = Scheduler(lambda: new_id("ct"))
         dispatcher = Dispatcher(scheduler, clock)
-        catalog = Catalog(store, dispatcher)
+        catalog = Catalog(store, dispatcher, clock)
         self._pen = HoldingPen(dispatcher)
         self._apps = Apps(store, blobs, catalog, clock, tasks)
         table = CallTable(catalog, self._apps, clock.wall)

@@ -12,8 +12,18 @@ from squall.wire.values import ContainerUsage
 if TYPE_CHECKING:
     from squall.server.session import Session
     from squall.store.base import AppRecord
+    from squall.wire.control import FunctionVariant
     from squall.wire.messages import CallFailed
-    from squall.wire.values import FunctionSpec, InputItem, Manifest, Outcome, OutputItem, Payload, Recipe
+    from squall.wire.values import (
+        AutoscalerSettings,
+        FunctionSpec,
+        InputItem,
+        Manifest,
+        Outcome,
+        OutputItem,
+        Payload,
+        Recipe,
+    )
 
 #: Values of a generator that may be under way to its consumer (client and server count from the same number).
 YIELD_WINDOW = 64
@@ -23,14 +33,15 @@ YIELD_WINDOW = 64
 class App:
     """`owner` is the stem of the session that an ephemeral app ends with; empty: nobody's.
 
-    `functions` are those of the newest version. `winding_down`: it stops when its last call ends (a detached
-    app whose client has gone).
+    `functions` are those of the newest version, `variants` (by id) those of any. `winding_down`: it stops
+    when its last call ends (a detached app whose client has gone).
     """
 
     record: AppRecord
     uid_base: int
     owner: str = ""
     functions: dict[str, Function] = field(default_factory=dict)
+    variants: dict[str, Function] = field(default_factory=dict)
     calls: int = 0
     winding_down: bool = False
     stopped: bool = False
@@ -46,7 +57,9 @@ class Function:
 
     `manifests` are None until it was used; `registered`: the scheduler knows it; `retired`: a newer version
     took its place. `waiting` is what its callers were told last, `start_error` why its last container never
-    started.
+    started. `autoscaler` is as declared, or as changed since; `containers` counts those that have not ended.
+    A variant has the `request` that it answers, and `asked`: when somebody asked for it last, on the server's
+    clock.
     """
 
     id: str
@@ -55,6 +68,10 @@ class Function:
     version: int
     spec: FunctionSpec
     recipe: Recipe
+    autoscaler: AutoscalerSettings
+    request: FunctionVariant | None = None
+    asked: float = 0.0
+    containers: int = 0
     manifests: dict[str, Manifest] | None = None
     registered: bool = False
     retired: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 #: Ended containers that are remembered: the last of their output is still to come, and those of lost nodes
 #: must not be taken in again.
 _DEPARTED = 10_000
+#: Seconds that @exit methods get, with the node's own grace and some for the way.
+EXIT_PATIENCE = 40.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Nodes:
         self.containers: dict[str, Container] = {}
         self.on_container_gone: Callable[[Container], None] = lambda _container: None
         self._departed: OrderedDict[str, _Departed] = OrderedDict()
+        self._leaving: dict[App, asyncio.Event] = {}
         dispatcher.on(scheduling.StartContainer, self._start)
         dispatcher.on(scheduling.StopContainer, self._stop)
         dispatcher.on(scheduling.AssignInputs, self._assign)
@@ -172,6 +176,7 @@ class Nodes:
 
     def adopt(self, node: Node, container: Container) -> None:
         self.containers[container.id] = node.containers[container.id] = container
+        container.function.containers += 1
         node.workspaces.add(container.function.app.record.workspace)
 
     def is_dead(self, container_id: str) -> bool:
@@ -192,7 +197,8 @@ class Nodes:
         self._departed[container.id] = _Departed(container.node, container.function.app, lost)
         if len(self._departed) > _DEPARTED:
             self._departed.popitem(last=False)
-        self.containers.pop(container.id, None)
+        if self.containers.pop(container.id, None) is not None:
+            container.function.containers -= 1
         node = self.nodes.get(container.node)
         if node is not None:
             node.containers.pop(container.id, None)
@@ -201,6 +207,23 @@ class Nodes:
             if entry is not None and entry.container == container.id:
                 entry.container = ""
         self.on_container_gone(container)
+        leaving = self._leaving.get(container.function.app)
+        if leaving is not None and not self._exits(container.function.app):
+            leaving.set()
+
+    async def last_words(self, app: App) -> None:
+        """Until those of a stopped app's containers have ended that have something to do before."""
+        if not self._exits(app):
+            return
+        leaving = self._leaving.setdefault(app, asyncio.Event())
+        timer = self._clock.call_later(EXIT_PATIENCE, leaving.set)
+        await leaving.wait()
+        timer.cancel()
+        self._leaving.pop(app, None)
+
+    def _exits(self, app: App) -> bool:
+        functions = (c.function for c in self.containers.values())
+        return any(f.app is app and f.spec.class_ is not None and f.spec.class_.exits for f in functions)
 
     # ----------------------------------------------------------------------------------------------- leases
 

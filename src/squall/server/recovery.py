@@ -78,7 +78,7 @@ class Recovery:
         for record in await self._store.apps(states=states):
             app = await self._catalog.add_app(record)
             functions = self._catalog.add_functions(app, await self._store.functions(record.id))
-            app.functions = {f.name: f for f in functions if not f.retired}
+            app.functions = {f.name: f for f in functions if not f.retired and f.request is None}
 
     async def load_calls(self) -> None:
         """Calls whose app was stopped, or that were cancelled, end now; the others wait for the nodes."""

@@ -54,7 +54,12 @@ class AppRecord:
 
 @dataclass(frozen=True)
 class FunctionRecord:
-    """One function of one version of an app; `spec` and `recipe` are msgpack of wire values."""
+    """One function of one version of an app; `spec` and `recipe` are msgpack of wire values.
+
+    A variant names its `parent`, has that one's name, and in `variant` the msgpack of the request for it;
+    spec and recipe follow from these and are empty. `autoscaler` is the msgpack of settings that were changed
+    since the function was published; empty: none were.
+    """
 
     id: str
     app: str
@@ -64,6 +69,9 @@ class FunctionRecord:
     version: int
     spec: bytes
     recipe: bytes
+    parent: str = ""
+    variant: bytes = b""
+    autoscaler: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,15 @@ class Store(ABC):
 
     @abstractmethod
     async def functions(self, app_id: str, version: int | None = None) -> list[FunctionRecord]:
-        """Those of a version, the newest without one."""
+        """Those of a version, the newest without one; variants too."""
+
+    @abstractmethod
+    async def put_function(self, function: FunctionRecord) -> None:
+        """Insert or replace by id."""
+
+    @abstractmethod
+    async def remove_functions(self, function_ids: Sequence[str]) -> None:
+        """Forget them; unknown ones are no error."""
 
     # manifests
     @abstractmethod

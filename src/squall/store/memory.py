@@ -107,7 +107,16 @@ class MemoryStore(Store):
     async def functions(self, app_id: str, version: int | None = None) -> list[FunctionRecord]:
         of_app = [f for f in self._functions.values() if f.app == app_id]
         newest = max((f.version for f in of_app), default=0) if version is None else version
-        return sorted((f for f in of_app if f.version == newest), key=lambda f: f.name)
+        return sorted((f for f in of_app if f.version == newest), key=lambda f: (f.name, f.id))
+
+    async def put_function(self, function: FunctionRecord) -> None:
+        if function.app not in self._apps:
+            raise StoreError(f"the record was refused: there is no app of function {function.id}")
+        self._functions[function.id] = function
+
+    async def remove_functions(self, function_ids: Sequence[str]) -> None:
+        for function_id in function_ids:
+            self._functions.pop(function_id, None)
 
     # ------------------------------------------------------------------------------------------- manifests
 

@@ -62,6 +62,11 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE apps ADD COLUMN tags TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE apps ADD COLUMN tag TEXT NOT NULL DEFAULT '';
     """,
+    """
+    ALTER TABLE functions ADD COLUMN parent TEXT NOT NULL DEFAULT '';
+    ALTER TABLE functions ADD COLUMN variant BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE functions ADD COLUMN autoscaler BLOB NOT NULL DEFAULT x'';
+    """,
 )
 
 

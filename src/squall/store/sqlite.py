@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _APP = "id, workspace, environment, name, state, created, version, tags, tag"
-_FUNCTION = "id, app, workspace, environment, name, version, spec, recipe"
+_FUNCTION = "id, app, workspace, environment, name, version, spec, recipe, parent, variant, autoscaler"
 _CALL = "id, workspace, environment, function, kind, created, parent, complete, cancelled, expired"
 
 #: Calls that one transaction of `expire` forgets: others' writes go in between.
@@ -119,13 +119,9 @@ class SqliteStore(Store):
         return [_app(row) for row in await self._rows(sql, *args)]
 
     async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord]) -> None:
-        rows = [
-            (f.id, f.app, f.workspace, f.environment, f.name, f.version, f.spec, f.recipe) for f in functions
-        ]
-
         def work(db: sqlite3.Connection) -> None:
             _put_app(db, app)
-            db.executemany("INSERT OR REPLACE INTO functions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            _put_functions(db, functions)
 
         await self._write(work)
 
@@ -135,8 +131,15 @@ class SqliteStore(Store):
 
     async def functions(self, app_id: str, version: int | None = None) -> list[FunctionRecord]:
         newest = "coalesce(?, (SELECT max(version) FROM functions WHERE app = ?))"
-        sql = f"SELECT {_FUNCTION} FROM functions WHERE app = ? AND version = {newest} ORDER BY name"
+        sql = f"SELECT {_FUNCTION} FROM functions WHERE app = ? AND version = {newest} ORDER BY name, id"
         return [FunctionRecord(*row) for row in await self._rows(sql, app_id, version, app_id)]
+
+    async def put_function(self, function: FunctionRecord) -> None:
+        await self._write(lambda db: _put_functions(db, [function]))
+
+    async def remove_functions(self, function_ids: Sequence[str]) -> None:
+        rows = [(function_id,) for function_id in function_ids]
+        await self._write(lambda db: db.executemany("DELETE FROM functions WHERE id = ?", rows))
 
     # ------------------------------------------------------------------------------------------- manifests
 
@@ -251,6 +254,13 @@ def _put_app(db: sqlite3.Connection, app: AppRecord) -> None:
 def _app(row: tuple[Any, ...]) -> AppRecord:
     *plain, tags, tag = row
     return replace(AppRecord(*plain), tags=json.loads(tags), tag=tag)
+
+
+def _put_functions(db: sqlite3.Connection, functions: Sequence[FunctionRecord]) -> None:
+    marks = ", ".join("?" * len(_FUNCTION.split(",")))
+    db.executemany(
+        f"INSERT OR REPLACE INTO functions ({_FUNCTION}) VALUES ({marks})", [astuple(f) for f in functions]
+    )
 
 
 def _put_call(db: sqlite3.Connection, c: CallRecord) -> None:

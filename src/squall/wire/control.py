@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from squall.wire.values import FunctionSpec, LogItem, Manifest, Recipe
+from squall.wire.values import (
+    AutoscalerSettings,
+    ClassSpec,
+    FunctionSpec,
+    LogItem,
+    Manifest,
+    Overrides,
+    Recipe,
+)
 
 
 @dataclass(slots=True)
@@ -103,11 +112,15 @@ class AppTags:
 
 @dataclass(slots=True)
 class StatsQuery:
-    """`app.stats`, `function.stats` -> Stats. `id` of an app or function; wall-clock seconds, 0: no bound."""
+    """`app.stats`, `function.stats` -> Stats. `id` of an app or function; wall-clock seconds, 0: no bound.
+
+    `all_variants`: of a function, with its variants.
+    """
 
     id: str
     since: float = 0.0
     until: float = 0.0
+    all_variants: bool = False
 
 
 @dataclass(slots=True)
@@ -166,6 +179,34 @@ class FunctionInfo:
     name: str
     is_generator: bool = False
     version: int = 0
+    class_: ClassSpec | None = None
+
+
+@dataclass(slots=True)
+class FunctionVariant:
+    """`function.variant` -> FunctionInfo: the function with other options, or a class with these parameters.
+
+    Equal requests give the same id, which has containers of its own. It is good as long as it has calls or
+    containers, and for 5 minutes after each request: ask again before that.
+    """
+
+    function: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=Overrides)
+
+
+@dataclass(slots=True)
+class FunctionAutoscaler:
+    """`function.autoscaler` -> AutoscalerSettings, as they are after the change; None leaves one as it is.
+
+    The change holds for this version of the app.
+    """
+
+    function: str
+    min_containers: int | None = None
+    max_containers: int | None = None
+    buffer_containers: int | None = None
+    scaledown_window: float | None = None
 
 
 @dataclass(slots=True)
@@ -344,6 +385,8 @@ METHODS: dict[str, tuple[type, type]] = {
     "function.lookup": (FunctionLookup, FunctionInfo),
     "function.get": (FunctionGet, FunctionInfo),
     "function.stats": (StatsQuery, Stats),
+    "function.variant": (FunctionVariant, FunctionInfo),
+    "function.autoscaler": (FunctionAutoscaler, AutoscalerSettings),
     "call.get": (CallRef, CallInfo),
     "call.graph": (CallRef, CallGraph),
     "container.list": (Empty, ContainerList),

@@ -180,12 +180,41 @@ class Batching:
 
 
 @dataclass(slots=True)
+class MethodSpec:
+    is_generator: bool = False
+
+
+@dataclass(slots=True)
+class ParameterSpec:
+    """A parameter of a class. `kind`: "str", "int" (64 bits), "bool" or "bytes"; `default` is of it, or None:
+    it must be given.
+    """
+
+    kind: str
+    default: Any = None
+
+
+@dataclass(slots=True)
+class ClassSpec:
+    """A class as a server sees it. `exits`: it has something to do before its container ends.
+
+    One that is batched has a single method.
+    """
+
+    methods: dict[str, MethodSpec]
+    parameters: dict[str, ParameterSpec] = field(default_factory=dict)
+    exits: bool = False
+
+
+@dataclass(slots=True)
 class FunctionSpec:
     """A function as declared: how to load it, where it runs, how it scales.
 
     `module` and `qualname` find it in the mounted source; with `serialized` set, the payload is the
     cloudpickled callable instead. `image` is a recipe id. `timeout` and `startup_timeout` are seconds.
     `single_use`: a container takes one input and ends.
+    With `class_` it is a class, whose methods calls name (`InputItem.method`); `parameters` are the values
+    that a variant of it is bound to.
     """
 
     name: str
@@ -205,11 +234,36 @@ class FunctionSpec:
     concurrency: Concurrency = field(default_factory=Concurrency)
     batching: Batching = field(default_factory=Batching)
     single_use: bool = False
+    class_: ClassSpec | None = None
+    parameters: dict[str, Any] | None = None
 
     @property
     def capacity(self) -> int:
         """How many inputs one container works on at once."""
         return self.concurrency.max_inputs * max(1, self.batching.max_batch_size)
+
+
+@dataclass(slots=True)
+class Overrides:
+    """What a variant of a function changes; None leaves it as it was declared. `env` adds to what is there.
+
+    Units as in ResourceRequest and AutoscalerSettings. A CPU or memory request without a limit takes the
+    declared limit away.
+    """
+
+    cpu_millis: int | None = None
+    cpu_limit_millis: int | None = None
+    memory_mib: int | None = None
+    memory_limit_mib: int | None = None
+    gpus: list[GpuRequest] | None = None
+    env: dict[str, str] | None = None
+    retries: RetryPolicy | None = None
+    max_containers: int | None = None
+    buffer_containers: int | None = None
+    scaledown_window: float | None = None
+    timeout: float | None = None
+    concurrency: Concurrency | None = None
+    batching: Batching | None = None
 
 
 @dataclass(slots=True)

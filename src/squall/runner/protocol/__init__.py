@@ -30,17 +30,21 @@ FRAME_LIMIT = 1 << 20
 # agent -> runner
 #: header: {"module", "qualname", "serialized", "paths", "generator", "name", "app", "function_id", "image",
 #: "cancellation": "module:class" of what a cancelled input raises, "limit": bytes of the largest payload,
-#: "max_inputs": calls at once, "batching": {method (of a function: ""): [most inputs, seconds to wait]}};
+#: "max_inputs": calls at once, "batching": {method (of a function: ""): [most inputs, seconds to wait]},
+
+#: "class": values of its parameters by name if it is a class, bytes as {"base64": text}};
 #: payload: the serialized callable, if any. Answered by READY or FAILED, also after a reconnect.
 CONFIG = 1
-#: header: {"in": id, "a": attempt, "call": id, "c": credit of a generator, "t": whether to tell the times};
+#: header: {"in": id, "a": attempt, "call": id, "m": method of a class, "c": credit of a generator,
+#: "t": whether to tell the times};
 #: payload: the pickle of (args, kwargs).
 INPUT = 2
 CREDIT = 4  # header: {"upto": n}
 STOP = 5  # finish: run exit hooks, leave
 # runner -> agent
 HELLO = 16  # header: {"python": "3.11.2", "held": [[number, id, attempt], ...]}, the one that runs first
-#: The user's function is imported; header: {"t": {"main", "connected", "imported"}}.
+#: The user's function is imported, or the object made and entered; header: {"t": {"main", "connected",
+#: "imported"}}.
 READY = 17
 #: header: {} for a result, {"s": status, "type", "message", "tb", "n": yields}; payload: pickle. With times:
 #: "t": {"received", "begin", "end", "sent"}. All times are CLOCK_MONOTONIC seconds.

@@ -31,6 +31,7 @@ async def publish(services: Services, session: Session, body: AppPublish) -> App
 async def stop(services: Services, session: Session, body: AppRef) -> Empty:
     app = services.catalog.app(session, body.app)
     await services.apps.stop(app)
+    await services.nodes.last_words(app)
     services.logs.app_stopped(app.id)
     return Empty()
 

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from squall.server.model import Function
     from squall.server.services import Services
     from squall.server.session import Session
-    from squall.wire.control import CallRef, FunctionGet, FunctionLookup, StatsQuery
+    from squall.wire.control import (
+        CallRef,
+        FunctionAutoscaler,
+        FunctionGet,
+        FunctionLookup,
+        FunctionVariant,
+        StatsQuery,
+    )
+    from squall.wire.values import AutoscalerSettings
 
 
 @handles("function.lookup")
@@ -36,7 +44,9 @@ async def get(services: Services, session: Session, body: FunctionGet) -> Functi
 
 @handles("function.stats")
 async def function_stats(services: Services, session: Session, body: StatsQuery) -> Stats:
-    return _stats(services, [await services.catalog.find(session, body.id)], body)
+    function = await services.catalog.find(session, body.id)
+    others = [v for v in function.app.variants.values() if v.name == function.name and v is not function]
+    return _stats(services, [function, *(others if body.all_variants else [])], body)
 
 
 @handles("app.stats")
@@ -45,9 +55,24 @@ async def app_stats(services: Services, session: Session, body: StatsQuery) -> S
     return _stats(services, [f for f in services.catalog.functions.values() if f.app is app], body)
 
 
+@handles("function.variant")
+async def variant(services: Services, session: Session, body: FunctionVariant) -> FunctionInfo:
+    parent = await services.catalog.current(session, body.function)
+    if parent.request is not None:
+        raise Refusal("invalid", f"{parent.name} is a variant already: ask for one of the function itself")
+    return _info(await services.catalog.variant(parent, body))
+
+
+@handles("function.autoscaler")
+async def autoscaler(services: Services, session: Session, body: FunctionAutoscaler) -> AutoscalerSettings:
+    return await services.catalog.rescale(await services.catalog.current(session, body.function), body)
+
+
 def _info(function: Function) -> FunctionInfo:
-    generator = function.spec.is_generator
-    return FunctionInfo(function.id, function.app.id, function.name, generator, function.version)
+    spec = function.spec
+    return FunctionInfo(
+        function.id, function.app.id, function.name, spec.is_generator, function.version, spec.class_
+    )
 
 
 def _stats(services: Services, functions: list[Function], query: StatsQuery) -> Stats:
