@@ -56,6 +56,15 @@ async def test_tokens(store: Store) -> None:
         await store.identify("x")
 
 
+async def test_nodes(store: Store) -> None:
+    for node in ("no-2", "no-1", "no-2"):
+        await store.add_node(node)
+    assert await store.nodes() == ["no-1", "no-2"]
+    await store.remove_node("no-2")
+    await store.remove_node("no-3")
+    assert await store.nodes() == ["no-1"]
+
+
 async def test_an_app_is_replaced_by_its_id(store: Store) -> None:
     await store.put_app(APP)
     await store.put_app(replace(APP, state="stopped", version=3))

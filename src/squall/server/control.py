@@ -92,11 +92,20 @@ class ControlPlane(Acceptor):
         self._sessions = Sessions(self._apps, self._calls, logs, clock, settings)
         self._images = Images(catalog, clock, settings)
         self._nodes = Nodes(
-            table, catalog, self._images, dispatcher, AttemptLog(store, tasks), clock, settings
+            table, catalog, self._images, dispatcher, AttemptLog(store, tasks), store, tasks, clock, settings
         )
         self._nodes.on_container_gone = self._container_gone
         announcements = Announcements(
-            self._nodes, table, self._calls, catalog, self._images, self._pen, dispatcher, clock, settings
+            self._nodes,
+            table,
+            self._calls,
+            catalog,
+            self._images,
+            self._pen,
+            dispatcher,
+            store,
+            clock,
+            settings,
         )
         self._for_nodes = NodeServices(
             self, self._nodes, announcements, router, self._images, logs, dispatcher, blobs, tasks, strands
@@ -114,7 +123,7 @@ class ControlPlane(Acceptor):
             self._nodes,
             self._sessions,
         )
-        self._recovery = Recovery(store, catalog, table, self._pen, clock)
+        self._recovery = Recovery(store, catalog, table, self._pen, clock, tasks)
 
     # ------------------------------------------------------------------------------------------- life cycle
 
@@ -123,7 +132,7 @@ class ControlPlane(Acceptor):
         await self._recovery.load_apps(LIVE)
         await self._recovery.load_calls()
         await self._apps.keep_warm(list(self._services.catalog.functions.values()))
-        self._clock.call_later(self._settings.adoption, self._pen.release)
+        await self._recovery.expect_nodes(self._settings.adoption)
         self._clock.call_later(self._settings.grace, self._apps.stop_orphans)
         self._clock.call_later(self._settings.grace, self._calls.complete_orphans)
         self._start_expiry()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from squall.server.model import App, Input
     from squall.server.node import Node
     from squall.server.settings import Settings
+    from squall.server.tasks import Tasks
+    from squall.store.base import Store
     from squall.wire.values import InputItem, Trace
 
 #: Ended containers that are remembered: the last of their output is still to come, and those of lost nodes
@@ -50,6 +52,8 @@ class Nodes:
         images: Images,
         dispatcher: Dispatcher,
         attempts: AttemptLog,
+        store: Store,
+        tasks: Tasks,
         clock: Clock,
         settings: Settings,
     ) -> None:
@@ -58,6 +62,8 @@ class Nodes:
         self._images = images
         self._dispatcher = dispatcher
         self._attempts = attempts
+        self._store = store
+        self._tasks = tasks
         self._clock = clock
         self._settings = settings
         self.nodes: dict[str, Node] = {}
@@ -252,6 +258,7 @@ class Nodes:
             node.connection.close()
             node.connection = None
         self._dispatcher.feed(scheduling.NodeLost(node.id))
+        self._tasks.spawn(self._store.remove_node(node.id))
 
 
 def _node_input(entry: Input, item: InputItem, trace: Trace | None) -> NodeInput:

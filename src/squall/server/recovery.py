@@ -19,16 +19,38 @@ if TYPE_CHECKING:
     from squall.server.clock import Clock
     from squall.server.dispatch import Dispatcher
     from squall.server.model import Call, Input
+    from squall.server.tasks import Tasks
     from squall.store.base import InputRecord, Store
 
 
 class HoldingPen:
-    """Open from the start until `release`: the scheduler hears of inputs then, or when a node has one."""
+    """Open from the start until `release`: the scheduler hears of inputs then, or when a node has one.
+
+    It is released early once all nodes have announced that may have been at work for the server before.
+    """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._held: dict[str, Input] = {}
+        self._awaited: set[str] = set()
         self.open = True
+
+    def expect(self, nodes: Iterable[str]) -> None:
+        """The nodes to wait for; without any there is nothing to wait for."""
+        self._awaited = set(nodes)
+        if not self._awaited:
+            self.release()
+
+    def announced(self, node: str) -> None:
+        """The node has said what it runs, and the scheduler has heard of it."""
+        self._awaited.discard(node)
+        if self.open and not self._awaited:
+            self.release()
+
+    @property
+    def missing(self) -> set[str]:
+        """The nodes that have not announced."""
+        return self._awaited
 
     def hold(self, entries: Iterable[Input]) -> None:
         for entry in entries:
@@ -67,18 +89,36 @@ class Recovery:
         table: CallTable,
         pen: HoldingPen,
         clock: Clock,
+        tasks: Tasks,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._table = table
         self._pen = pen
         self._clock = clock
+        self._tasks = tasks
 
     async def load_apps(self, states: Sequence[str]) -> None:
         for record in await self._store.apps(states=states):
             app = await self._catalog.add_app(record)
             functions = self._catalog.add_functions(app, await self._store.functions(record.id))
             app.functions = {f.name: f for f in functions if not f.retired and f.request is None}
+
+    async def expect_nodes(self, patience: float) -> None:
+        """Hold inputs back until they have announced, `patience` seconds at most."""
+        self._pen.expect(await self._store.nodes())
+        if self._pen.open:
+            self._clock.call_later(patience, self._give_up)
+
+    def _give_up(self) -> None:
+        """Those that did not come back in time are not waited for at the next start either."""
+        self._tasks.spawn(self._forget(sorted(self._pen.missing)))
+        if self._pen.open:
+            self._pen.release()
+
+    async def _forget(self, nodes: list[str]) -> None:
+        for node in nodes:
+            await self._store.remove_node(node)
 
     async def load_calls(self) -> None:
         """Calls whose app was stopped, or that were cancelled, end now; the others wait for the nodes."""

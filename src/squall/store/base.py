@@ -136,6 +136,19 @@ class Store(ABC):
     async def identify(self, token_hash: str) -> Identity:
         """Raises NotFound."""
 
+    # nodes
+    @abstractmethod
+    async def add_node(self, node: str) -> None:
+        """It may run inputs from now on."""
+
+    @abstractmethod
+    async def remove_node(self, node: str) -> None:
+        """It runs nothing any more."""
+
+    @abstractmethod
+    async def nodes(self) -> list[str]:
+        """Those added and not removed, by id."""
+
     # apps and functions
     @abstractmethod
     async def put_app(self, app: AppRecord) -> None:

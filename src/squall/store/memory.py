@@ -33,6 +33,7 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._workspaces: dict[str, Workspace] = {}
         self._tokens: dict[str, Identity] = {}
+        self._nodes: set[str] = set()
         self._apps: dict[str, AppRecord] = {}
         self._functions: dict[str, FunctionRecord] = {}
         self._manifests: dict[tuple[str, str], bytes] = {}
@@ -61,6 +62,17 @@ class MemoryStore(Store):
 
     async def identify(self, token_hash: str) -> Identity:
         return _found(self._tokens, token_hash, "no such token")
+
+    # ----------------------------------------------------------------------------------------------- nodes
+
+    async def add_node(self, node: str) -> None:
+        self._nodes.add(node)
+
+    async def remove_node(self, node: str) -> None:
+        self._nodes.discard(node)
+
+    async def nodes(self) -> list[str]:
+        return sorted(self._nodes)
 
     # ---------------------------------------------------------------------------------- apps and functions
 

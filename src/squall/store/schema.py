@@ -67,6 +67,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE functions ADD COLUMN variant BLOB NOT NULL DEFAULT x'';
     ALTER TABLE functions ADD COLUMN autoscaler BLOB NOT NULL DEFAULT x'';
     """,
+    "CREATE TABLE nodes (id TEXT PRIMARY KEY);",
 )
 
 

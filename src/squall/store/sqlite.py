@@ -94,6 +94,17 @@ class SqliteStore(Store):
         )
         return Identity(*row)
 
+    # ----------------------------------------------------------------------------------------------- nodes
+
+    async def add_node(self, node: str) -> None:
+        await self._write(lambda db: db.execute("INSERT OR IGNORE INTO nodes VALUES (?)", (node,)))
+
+    async def remove_node(self, node: str) -> None:
+        await self._write(lambda db: db.execute("DELETE FROM nodes WHERE id = ?", (node,)))
+
+    async def nodes(self) -> list[str]:
+        return [node for (node,) in await self._rows("SELECT id FROM nodes ORDER BY id")]
+
     # ---------------------------------------------------------------------------------- apps and functions
 
     async def put_app(self, app: AppRecord) -> None:

@@ -268,12 +268,13 @@ async def test_old_durable_inputs_run_anew_where_no_node_has_them(world: World) 
     await node.work()
     node.finish(f"{call}:0")
     await settle()
+    await world.node("no-2")
     await world.restart()
     node.hold = False
     await node.connect(forget=True)
     await world.clock.advance(5)
     await node.work()
-    assert node.of(m.Assign) == []
+    assert node.of(m.Assign) == [], "another node may have them"
     await world.clock.advance(6)
     await node.work()
     (assign,) = node.of(m.Assign)
@@ -285,6 +286,44 @@ async def test_old_durable_inputs_run_anew_where_no_node_has_them(world: World) 
     await settle()
     assert payloads(client.results(call)) == {0: b"cba", 1: b"fed"}
     assert client.of(m.Accepted) == [m.Accepted(call, 2)]
+
+
+async def test_nobody_waits_once_all_nodes_have_announced(world: World) -> None:
+    client, node = await world.client(), await world.node()
+    node.hold = True
+    app = await client.app(spec(), deploy=True)
+    call = client.call(app.functions["f"], b"abc", durable=True)
+    await node.work()
+    await world.restart()
+    node.hold = False
+    await node.connect(forget=True)
+    await node.work()
+    assert (await world.store.call_outputs(call))[0].index == 0
+
+
+async def test_a_node_that_never_comes_back_is_waited_for_once(world: World) -> None:
+    client, node = await world.client(), await world.node()
+    await world.node("no-2")
+    app = await client.app(spec(), deploy=True)
+    await world.restart()
+    await node.connect(forget=True)
+    await world.clock.advance(11)
+    assert await world.store.nodes() == ["no-1"]
+    await world.restart()
+    await node.connect(forget=True)
+    await client.connect()
+    call = client.call(app.functions["f"], b"abc")
+    await node.work()
+    assert payloads(client.results(call)) == {0: b"cba"}
+
+
+async def test_a_node_whose_lease_ended_is_not_waited_for(world: World) -> None:
+    node = await world.node()
+    assert await world.store.nodes() == ["no-1"]
+    node.beating = False
+    node.connection.close()
+    await world.clock.advance(40)
+    assert await world.store.nodes() == []
 
 
 async def test_an_ephemeral_app_waits_for_its_client_after_a_restart(world: World) -> None:
