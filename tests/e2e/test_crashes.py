@@ -8,10 +8,11 @@ import threading
 import time
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from squall import exception
 from tests.e2e.apps import calls
 from tests.e2e.kit import Daemon, until
 from tests.house.source import ROOT
@@ -71,17 +72,32 @@ def test_the_agent_in_the_middle_of_a_map(world: Daemon) -> None:
 
 
 def test_the_server_in_the_middle_of_everything(world: Daemon) -> None:
-    spawned, values = calls.wait.spawn(3.0), calls.slowly.remote_gen(40, 0.1)
+    spawned = calls.wait.spawn(3.0)
     got: list[object] = []
     waiter = threading.Thread(target=lambda: got.append(spawned.get(timeout=120)))
     waiter.start()
     results = calls.double.map(range(40), [0] * 40, [0.1] * 40)
-    begun, first = list(islice(results, 3)), list(islice(values, 3))
+    begun = list(islice(results, 3))
     kill(world, "server")
     assert [*begun, *results] == [2 * x for x in range(40)]
-    assert [*first, *values] == list(range(40))
     waiter.join(120)
     assert got == ["waited"]
+
+
+@pytest.mark.parametrize("name", ["server", "node"])
+def test_a_generator_has_no_hole(world: Daemon, name: str) -> None:
+    """All values, or an error after those that came: never a wait for ever, never a part that looks whole."""
+    values: Any = calls.slowly.remote_gen(60, 0.02)
+    got = list(islice(values, 10))
+    kill(world, name)
+    try:
+        got += values
+    except exception.InternalFailure:
+        assert 10 <= len(got) < 60
+    else:
+        assert len(got) == 60
+    assert got == list(range(len(got)))
+    assert list(calls.slowly.remote_gen(3, 0)) == [0, 1, 2]
 
 
 def test_server_and_agent_at_once(world: Daemon) -> None:

@@ -330,6 +330,37 @@ def test_a_rejoining_node_that_lost_a_container_gives_its_input_back() -> None:
     assert of(actions, m.StartContainer)
 
 
+def missing(w: World) -> list[m.Action]:
+    """The node is back with ct-0, and without the input that was given to it."""
+    w.boxes["ct-0"].inputs.clear()
+    known = m.KnownContainer("ct-0", "fu-1", ready=True)
+    return w.send(m.NodeJoined("no-1", 1000, 8192, (), (known,)))
+
+
+def test_an_input_that_never_reached_its_container_is_given_again() -> None:
+    w = world(cpu=1000)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    assert missing(w) == [m.AssignInputs("ct-0", "no-1", (("in-0", 2),))]
+
+
+def test_a_cancelled_input_that_never_reached_its_container_is_over() -> None:
+    w = world(cpu=1000)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.send(m.InputsCancelled(("in-0",)))
+    assert missing(w) == [m.FailInput("in-0", "cancelled", "the call was cancelled")]
+
+
+def test_a_generator_that_its_node_lost_after_a_yield_is_not_run_again() -> None:
+    w = world(cpu=1000)
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.send(m.InputYielded("ct-0", "in-0", 1))
+    (failed,) = of(missing(w), m.FailInput)
+    assert (failed.input, failed.code) == ("in-0", "interrupted")
+
+
 def test_cancelling_many_waiting_inputs_is_linear() -> None:
     w = world(max_containers=1)
     w.arrive("fu-1", 20_000)

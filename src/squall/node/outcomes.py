@@ -45,6 +45,12 @@ def of(header: Mapping[str, Any], yields: int, payload: Payload | str) -> Outcom
     return Outcome("failed", error=error, yields=yields)
 
 
+def count(header: Mapping[str, Any]) -> int:
+    """How many values a generator has given, as its runner says."""
+    given = header.get("n")
+    return given if isinstance(given, int) and 0 <= given < 1 << 62 else 0
+
+
 def lost_argument(error: Exception) -> Outcome:
     return Outcome(
         "failed", error=ErrorInfo("ServiceError", f"the input's arguments could not be fetched: {error}")

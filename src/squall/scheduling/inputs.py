@@ -86,10 +86,10 @@ class InputLedger:
         del container.inputs[record.id]
         record.container, record.started = None, False
 
-    def put_back(self, record: Input, container: Container, function: Function) -> None:
-        """Out of a container that never began it: first in the queue again, at no cost."""
+    def put_back(self, record: Input, container: Container, function: Function) -> m.Action | None:
+        """Out of a container that does not have it: first in the queue again, at no cost, if it may be."""
         self.take_out(record, container)
-        function.queue.appendleft(record.id)
+        return self._unbegun(record, function)
 
     def forget(
         self, input_id: str, containers: Mapping[str, Container], functions: Mapping[str, Function]
@@ -139,6 +139,10 @@ class InputLedger:
     def _unbegun(self, record: Input, function: Function) -> m.Action | None:
         if record.cancelled:
             return self._fail(record, "cancelled", "the call was cancelled")
+        if record.yielded:
+            return self._fail(
+                record, "interrupted", "the node lost the generator: it is not run again after a yield"
+            )
         function.queue.appendleft(record.id)
         return None
 

@@ -130,7 +130,8 @@ class Scheduler:
         ]
         held = {a.input for a in known.inputs}
         for input_id in [i for i in container.inputs if i not in held]:
-            self._ledger.put_back(self._ledger.inputs[input_id], container, function)
+            end = self._ledger.put_back(self._ledger.inputs[input_id], container, function)
+            self._actions += [end] if end else []
         if strangers:
             self._actions.append(m.RevokeInputs(container.id, node.id, tuple(strangers)))
 

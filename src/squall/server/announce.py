@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from squall.scheduling.model import (
     Event,
     InputsArrived,
-    InputsCancelled,
     KnownContainer,
     NodeJoined,
     RunningAttempt,
@@ -81,10 +80,8 @@ class Announcements:
         known = [c for c in message.containers if self._is_welcome(node, c)]
         self._forget_missing(node, {c.container for c in known})
         arrivals: list[Event] = []
-        cancelled: list[str] = []
         for announced in known:
             arrivals += self._adopt(node, announced)
-            cancelled += self._cancelled_meanwhile(announced)
         resources = node.resources
         joined = NodeJoined(
             node.id,
@@ -93,7 +90,7 @@ class Announcements:
             tuple(sorted(resources.gpus.items())),
             tuple(_known(c) for c in known),
         )
-        self._dispatcher.feed(*arrivals, joined, InputsCancelled(tuple(cancelled)))
+        self._dispatcher.feed(*arrivals, joined)
         self._repeat(node, known)
         self._watch_ghosts()
         self._images.node_joined(node)
@@ -144,6 +141,7 @@ class Announcements:
             container = Container(announced.container, function, node.id, [], self._clock.wall())
             self._nodes.adopt(node, container)
         container.state = "ready" if announced.ready else "starting"
+        container.inputs &= {running.input for running in announced.inputs}
         events: list[Event] = []
         for running in announced.inputs:
             if self._is_new(container.function, running):
@@ -153,14 +151,6 @@ class Announcements:
                 entry.attempt, entry.container = running.attempt, container.id
                 container.inputs.add(entry.id)
         return events
-
-    def _cancelled_meanwhile(self, announced: AnnouncedContainer) -> list[str]:
-        """Inputs that never reached the node, and are not to be run any more; they leave the container."""
-        container = self._nodes.containers[announced.container]
-        missing = container.inputs - {running.input for running in announced.inputs}
-        container.inputs -= missing
-        entries = [self._table.inputs[i] for i in sorted(missing) if i in self._table.inputs]
-        return [entry.id for entry in entries if entry.cancelled]
 
     def _is_new(self, function: Function, running: RunningInput) -> bool:
         """Whether the scheduler does not know the input yet: a held one, or a ghost."""

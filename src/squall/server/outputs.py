@@ -7,7 +7,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from squall.scheduling.model import Deliver, DropStale, FailInput, InputYielded, Retrying
+from squall.scheduling.model import (
+    Deliver,
+    DropStale,
+    FailInput,
+    InputsCancelled,
+    InputYielded,
+    Retrying,
+)
 from squall.server import outcomes
 from squall.server.model import YIELD_WINDOW
 from squall.store.base import OutputRecord, StoreError
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("squall.server")
 
+#: What is told of a generator whose values are not all here.
+_LOST = "values of the generator were lost with the agent that had them: call it again"
 #: Seconds between tries to write outputs while the disk refuses.
 STORE_RETRY = 2.0
 
@@ -89,7 +98,10 @@ class OutputRouter:
         if result is None or entry is None:
             self._acknowledge(result, action.input, action.attempt)
             return
-        output = OutputItem(entry.index, result.output.outcome, action.attempt, result.output.trace)
+        outcome = result.output.outcome
+        if outcome.status == "done" and outcome.yields != entry.next_yield:
+            outcome = outcomes.failed("interrupted", _LOST)
+        output = OutputItem(entry.index, outcome, action.attempt, result.output.trace)
         self.finish(entry, output, result.node, result.seconds)
 
     def _not_final(self, action: Retrying | DropStale) -> None:
@@ -201,7 +213,10 @@ class OutputRouter:
         entry = self._table.inputs.get(message.input)
         if entry is None or entry.output is not None or entry.attempt != message.attempt:
             return
-        if entry.container != message.container or message.first > entry.next_yield:
+        if entry.container != message.container:
+            return
+        if message.first > entry.next_yield:
+            self._lose(entry)
             return
         if message.first == 0 and message.payloads:
             self._dispatcher.feed(InputYielded(message.container, message.input, message.attempt))
@@ -213,6 +228,12 @@ class OutputRouter:
         entry.yields += fresh
         for session in entry.call.sessions:
             session.send(Yields(entry.call.id, entry.index, first, fresh))
+
+    def _lose(self, entry: Input) -> None:
+        """An agent that died took values along: the consumer shall not wait for them."""
+        entry.cancelled = True
+        self.finish(entry, OutputItem(entry.index, outcomes.failed("interrupted", _LOST), entry.attempt))
+        self._dispatcher.feed(InputsCancelled((entry.id,)))
 
     def credited(self, entry: Input, upto: int) -> bool:
         """The consumer has taken all but the last window's values. False if that was known."""

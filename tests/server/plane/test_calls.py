@@ -106,6 +106,39 @@ async def test_values_and_outputs_come_again_on_a_new_connection(world: World) -
     assert client.results(call)[0].status == "done"
 
 
+async def test_lost_values_end_a_generator(world: World) -> None:
+    """An agent that died took values along: neither a wait for ever nor a sequence with a hole."""
+    client, node = await world.client(), await world.node()
+    node.hold = True
+    app = await client.app(spec(is_generator=True))
+    call = client.call(app.functions["f"], b"x", kind="generator")
+    await node.work()
+    (container,) = node.containers
+    node.send(m.NodeYields(container, f"{call}:0", 1, 0, [Payload(b"0")]))
+    node.send(m.NodeYields(container, f"{call}:0", 1, 2, [Payload(b"2")]))
+    outcome = client.results(call)[0]
+    assert outcome.error is not None
+    assert (outcome.status, outcome.error.type) == ("failed", "InternalFailure")
+    assert "values of the generator were lost" in outcome.error.message
+    assert node.of(m.Revoke)[0].inputs == [(f"{call}:0", 1)]
+    node.finish(f"{call}:0", Outcome("cancelled"))
+    assert (f"{call}:0", 1) in node.acknowledged()
+    assert len(client.of(m.Outputs)) == 1
+
+
+@pytest.mark.parametrize("told", [0, 1, 3])
+async def test_an_end_without_the_last_values_is_no_end(world: World, told: int) -> None:
+    client, node = await world.client(), await world.node()
+    node.hold = True
+    app = await client.app(spec(is_generator=True))
+    call = client.call(app.functions["f"], b"x", kind="generator")
+    await node.work()
+    (container,) = node.containers
+    node.send(m.NodeYields(container, f"{call}:0", 1, 0, [Payload(b"0"), Payload(b"1")]))
+    node.finish(f"{call}:0", Outcome("done", yields=told))
+    assert client.results(call)[0].status == "failed"
+
+
 async def test_a_retry_is_not_delivered(world: World) -> None:
     client, node = await world.client(), await world.node()
     node.hold = True

@@ -9,7 +9,7 @@ import pytest
 from squall.server import nested as room
 from squall.wire import codec
 from squall.wire import messages as m
-from squall.wire.control import METHODS, AppCreate, Empty, TokenNew
+from squall.wire.control import METHODS, AppCreate, AppInfo, AppRef, Empty, TokenNew
 from squall.wire.values import PROTOCOL, InputItem, Payload
 from tests.server.fakes import FakeNode, settle, spec
 
@@ -70,6 +70,19 @@ async def test_a_nested_call_comes_home(world: World) -> None:
     node.finish(f"{CALL}:0")
     (outputs,) = client.got(m.Outputs)
     assert outputs.items[0].outcome.payload.data == b"cba"
+
+
+async def test_a_container_asks_for_its_own_app(world: World) -> None:
+    """Without an id: who asks is known. Others name theirs."""
+    _, client, functions, _ = await inside(world)
+    await client.hello()
+    client.send(m.Request(1, "app.get", codec.pack(AppRef(""))))
+    await settle()
+    (response,) = client.got(m.Response)
+    info: AppInfo = codec.unpack(response.body, METHODS["app.get"][1])
+    assert info.functions == functions
+    outside = await world.client(environment="dev")
+    assert (await outside.ask("app.get", AppRef(""))).code == "not_found"
 
 
 async def test_children_are_cancelled_with_their_parent(world: World) -> None:
