@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     if sys.platform != "linux":
         pytest.skip("the daemon needs Linux")
-    with Daemon(tmp_path_factory.mktemp("e2e")).life() as daemon:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    arguments = ("--idle-exit", "900", "--listen", address)
+    with Daemon(tmp_path_factory.mktemp("e2e"), arguments=arguments).life() as daemon:
         yield daemon
 
 

@@ -10,7 +10,8 @@ from squall.wire.values import Payload
 
 
 def item(n: int, **more: int) -> NodeInput:
-    return NodeInput(f"fc-1:{n}", 1, Payload(), "fc-1", credit=more.get("credit", 0))
+    credit = more.get("credit", 0)
+    return NodeInput(f"fc-1:{n}", 1, Payload(), "fc-1", generator=credit > 0, credit=credit)
 
 
 def queue(count: int) -> Inputs:
@@ -112,8 +113,12 @@ def test_yields_have_their_turn_and_their_credit() -> None:
     assert not attempt.may_yield(2)
 
 
+def test_what_is_no_generator_does_not_yield() -> None:
+    assert not Attempt(1, item(0), credit=5).may_yield(0)
+
+
 def test_an_adopted_generator_goes_on_where_it_was() -> None:
-    attempt = Attempt(1, item(0), yields=-1)
+    attempt = Attempt(1, item(0, credit=1), yields=-1)
     assert attempt.may_yield(17)
     attempt.yields += 1
     assert attempt.may_yield(18)

@@ -100,7 +100,10 @@ class Conversation(Payloads):
         self._adopted = True
         for noted in journal.noted():
             call = noted.input.rpartition(":")[0]
-            item = NodeInput(noted.input, noted.attempt, Payload(), call, timeout=self._timeout)
+            # Whether it is a generator, the server knows: it takes no values of what is none.
+            item = NodeInput(
+                noted.input, noted.attempt, Payload(), call, generator=True, timeout=self._timeout
+            )
             self.inputs.adopt(noted.number, item, time.monotonic())
         self._deadlines.begun()
 

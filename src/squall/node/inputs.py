@@ -62,6 +62,8 @@ class Attempt:
         """Whether the next value may have this number. How many an adopted attempt has given, only its runner
         knows; it was bounded by a credit that we do not know either, and the server checks both.
         """
+        if not self.input.generator:
+            return False
         if self.yields < 0 and isinstance(number, int) and number >= 0:
             self.yields, self.credit = number, number + _KEPT_YIELDS
         return number == self.yields and self.yields < self.credit

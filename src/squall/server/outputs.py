@@ -213,7 +213,7 @@ class OutputRouter:
         entry = self._table.inputs.get(message.input)
         if entry is None or entry.output is not None or entry.attempt != message.attempt:
             return
-        if entry.container != message.container:
+        if entry.container != message.container or entry.call.kind != "generator":
             return
         if message.first > entry.next_yield:
             self._lose(entry)

@@ -126,6 +126,19 @@ async def test_lost_values_end_a_generator(world: World) -> None:
     assert len(client.of(m.Outputs)) == 1
 
 
+async def test_values_of_what_is_no_generator_are_nothing(world: World) -> None:
+    client, node = await world.client(), await world.node()
+    node.hold = True
+    app = await client.app(spec())
+    call = client.call(app.functions["f"], b"abc")
+    await node.work()
+    (container,) = node.containers
+    node.send(m.NodeYields(container, f"{call}:0", 1, 0, [Payload(b"0")]))
+    node.finish(f"{call}:0")
+    assert client.of(m.Yields) == []
+    assert payloads(client.results(call)) == {0: b"cba"}
+
+
 @pytest.mark.parametrize("told", [0, 1, 3])
 async def test_an_end_without_the_last_values_is_no_end(world: World, told: int) -> None:
     client, node = await world.client(), await world.node()
