@@ -1,0 +1,59 @@
+"""Without isolation: the process driver runs the same calls, and says what is lost."""
+
+from __future__ import annotations
+
+import signal
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pytest
+
+from squall import exception
+from tests.e2e.apps import calls
+from tests.e2e.kit import Daemon, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    own = Daemon(tmp_path_factory.mktemp("process"), "process")
+    with own.life() as world, world.environment(), calls.app.run():
+        yield world
+
+
+def test_it_says_so(world: Daemon) -> None:
+    assert world.record.driver == "process"
+    assert "no isolation" in world.squall("daemon", "status").stdout
+
+
+def test_calls() -> None:
+    assert calls.where.remote()[2] is False
+    assert calls.echo.remote(b"x" * (5 << 20))[0] == (b"x" * (5 << 20),)
+    assert list(calls.double.map(range(50))) == [2 * x for x in range(50)]
+    assert list(calls.count.remote_gen(100)) == list(range(100))
+    assert calls.quadruple.remote(2) == 8
+    assert calls.environment.remote("COLOUR") == "green"
+    assert calls.double.spawn(4).get(timeout=60) == 8
+
+
+def test_failures() -> None:
+    with pytest.raises(calls.UnluckyError, match="unlucky 3"):
+        calls.risky.remote(3)
+    with pytest.raises(exception.RemoteError, match="exited with code 3"):
+        calls.leave.remote("_exit")
+    with pytest.raises(exception.FunctionTimeoutError):
+        calls.slow.remote(600)
+
+
+@pytest.mark.parametrize("name", ["server", "node"])
+def test_a_killed_part(world: Daemon, name: str) -> None:
+    results = calls.double.map(range(20), [0] * 20, [0.1] * 20)
+    begun = list(islice(results, 3))
+    old = world.child(name)
+    old.signal(signal.SIGKILL)
+    until(lambda: world.child(name) != old, f"another {name}")
+    assert [*begun, *results] == [2 * x for x in range(20)]
