@@ -18,7 +18,6 @@ from squall.scheduling.model import (
 from squall.server.model import Call, Container, Input
 from squall.server.names import Refusal, check_call, check_node
 from squall.server.node import Node
-from squall.store.base import StoreError
 from squall.wire.messages import Revoke, StopContainer
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from squall.server.nodes import Nodes
     from squall.server.recovery import HoldingPen
     from squall.server.settings import Settings
-    from squall.store.base import Store
     from squall.wire.messages import Announce, AnnouncedContainer, RunningInput
 
 
@@ -51,7 +49,6 @@ class Announcements:
         images: Images,
         pen: HoldingPen,
         dispatcher: Dispatcher,
-        store: Store,
         clock: Clock,
         settings: Settings,
     ) -> None:
@@ -62,7 +59,6 @@ class Announcements:
         self._images = images
         self._pen = pen
         self._dispatcher = dispatcher
-        self._store = store
         self._clock = clock
         self._settings = settings
         self._ghosts: list[Call] = []
@@ -75,7 +71,7 @@ class Announcements:
             if function is not None:
                 await self._catalog.prepare(function)
         if message.node not in self._nodes.nodes:
-            await self._note(message.node)
+            await self._nodes.note(message.node)
         node = self._node(connection, message)
         known = [c for c in message.containers if self._is_welcome(node, c)]
         self._forget_missing(node, {c.container for c in known})
@@ -96,13 +92,6 @@ class Announcements:
         self._images.node_joined(node)
         self._pen.announced(node.id)
         return node
-
-    async def _note(self, node: str) -> None:
-        """Before it gets anything to do: a server that comes after us must know whom to wait for."""
-        try:
-            await self._store.add_node(node)
-        except StoreError as error:
-            raise Refusal("unavailable", str(error)) from None
 
     def _node(self, connection: Connection, message: Announce) -> Node:
         """A node that is back within its lease is the same one; its old connection is closed."""

@@ -96,16 +96,7 @@ class ControlPlane(Acceptor):
         )
         self._nodes.on_container_gone = self._container_gone
         announcements = Announcements(
-            self._nodes,
-            table,
-            self._calls,
-            catalog,
-            self._images,
-            self._pen,
-            dispatcher,
-            store,
-            clock,
-            settings,
+            self._nodes, table, self._calls, catalog, self._images, self._pen, dispatcher, clock, settings
         )
         self._for_nodes = NodeServices(
             self, self._nodes, announcements, router, self._images, logs, dispatcher, blobs, tasks, strands

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from squall.scheduling import model as scheduling
 from squall.server.model import Container
+from squall.server.names import Refusal
+from squall.store.base import StoreError
 from squall.wire import messages
 from squall.wire.messages import NodeInput, Notice
 
@@ -232,6 +234,16 @@ class Nodes:
         return any(f.app is app and f.spec.class_ is not None and f.spec.class_.exits for f in functions)
 
     # ----------------------------------------------------------------------------------------------- leases
+
+    async def note(self, node: str) -> None:
+        """Before it gets anything to do: a server that comes after us must know whom to wait for.
+
+        Raises Refusal "unavailable".
+        """
+        try:
+            await self._store.add_node(node)
+        except StoreError as error:
+            raise Refusal("unavailable", str(error)) from None
 
     def renew(self, node: Node) -> None:
         node.deadline = self._clock.now() + self._settings.lease
