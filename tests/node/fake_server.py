@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
-TIMEOUT = 20.0 * SLOWNESS
+TIMEOUT = 60.0 * SLOWNESS
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
