@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from squall import exception
-from squall.client.aio import AsyncioClient
-from squall.client.blocking import BlockingClient
 from squall.client.connect import connect, connect_async, local, remote, way
-from squall.client.core import Credentials
-from squall.client.transport import Endpoint
 from squall.config import Config, load
 from squall.runner.protocol import CLIENT
 from squall.wire import messages as m
@@ -142,27 +138,6 @@ def test_connect_and_connect_async(monkeypatch: pytest.MonkeyPatch, server: Fake
 
     asyncio.run(main())
     assert [h.token for h in server.of(m.Hello)] == ["secret", "secret"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_a_socket_with_a_long_path(server: FakeServer, tmp_path: Path) -> None:
-    """A container of the process driver has its agent's far down in the state directory."""
-    server.start(tmp_path / "s.sock")
-    deep = tmp_path / ("d" * 60) / ("e" * 60)
-    deep.mkdir(parents=True)
-    path = str((tmp_path / "s.sock").rename(deep / "s.sock"))
-    endpoint = Endpoint(path, "", path=path)
-    client = BlockingClient(endpoint, Credentials())
-    client.open(10)
-    client.close()
-
-    async def main() -> None:
-        other = AsyncioClient(endpoint, Credentials())
-        await other.open()
-        await other.close()
-
-    asyncio.run(main())
-    assert len(server.of(m.Hello)) == 2
 
 
 def test_without_start_a_missing_daemon_is_told(tmp_path: Path) -> None:
