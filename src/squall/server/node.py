@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from squall.server.model import Container
     from squall.wire.messages import NodeInput, NodeResources
 
+#: So many outputs that the node may forget are told at once: until then it holds them.
+MANY_ACKNOWLEDGED = 256
+
 
 @dataclass(eq=False)
 class Node:
@@ -39,18 +42,22 @@ class Node:
         self._assigned.setdefault(container, []).extend(inputs)
 
     def acknowledge(self, input_id: str, attempt: int) -> None:
-        """The node may forget this attempt's output; leaves with `flush`."""
+        """The node may forget this attempt's output; leaves with the next inputs, or `flush_all`."""
         self._acknowledged.append((input_id, attempt))
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
+        """Send what cannot wait; whether something is left that `flush_all` must send soon."""
+        if self._assigned or len(self._acknowledged) >= MANY_ACKNOWLEDGED:
+            self.flush_all()
+        return bool(self._acknowledged)
+
+    def flush_all(self) -> None:
         self._send_assigned()
-        if self._acknowledged:
-            acknowledged, self._acknowledged = self._acknowledged, []
-            self.send(OutputsDurable(acknowledged))
+        if self._acknowledged and self.connection is not None:
+            self.connection.send(OutputsDurable(self._acknowledged))
+        self._acknowledged = []
 
     def _send_assigned(self) -> None:
-        if not self._assigned:
-            return
         assigned, self._assigned = self._assigned, {}
-        if self.connection is not None:
+        if assigned and self.connection is not None:
             self.connection.send(*(Assign(container, inputs) for container, inputs in assigned.items()))

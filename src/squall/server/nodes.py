@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from squall.server.attempts import AttemptLog
     from squall.server.calltable import CallTable
     from squall.server.catalog import Catalog
-    from squall.server.clock import Clock
+    from squall.server.clock import Clock, Timer
     from squall.server.dispatch import Dispatcher
     from squall.server.images import Images
     from squall.server.model import App, Input
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _DEPARTED = 10_000
 #: Seconds that @exit methods get, with the node's own grace and some for the way.
 EXIT_PATIENCE = 40.0
+#: Seconds that an acknowledgement of an output waits for inputs to travel with.
+_ACKNOWLEDGE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Nodes:
         self.on_container_gone: Callable[[Container], None] = lambda _container: None
         self._departed: OrderedDict[str, _Departed] = OrderedDict()
         self._leaving: dict[App, asyncio.Event] = {}
+        self._timer: Timer | None = None
         dispatcher.on(scheduling.StartContainer, self._start)
         dispatcher.on(scheduling.StopContainer, self._stop)
         dispatcher.on(scheduling.AssignInputs, self._assign)
@@ -177,8 +180,15 @@ class Nodes:
             node.send(messages.NodeCredit(entry.container, entry.id, entry.credit))
 
     def flush(self) -> None:
+        """Acknowledgements wait for company: alone, each costs the server a send and the node a wakeup."""
+        waiting = [node for node in self.nodes.values() if node.flush()]
+        if waiting and self._timer is None:
+            self._timer = self._clock.call_later(_ACKNOWLEDGE_S, self._flush_all)
+
+    def _flush_all(self) -> None:
+        self._timer = None
         for node in self.nodes.values():
-            node.flush()
+            node.flush_all()
 
     # ---------------------------------------------------------------------------------------------- records
 

@@ -25,6 +25,7 @@ async def test_a_call_comes_home(world: World) -> None:
     call = client.call(app.functions["f"], b"abc")
     await node.work()
     assert payloads(client.results(call)) == {0: b"cba"}
+    await world.clock.advance(0.02)  # acknowledgements wait for company
     assert node.acknowledged() == {(f"{call}:0", 1)}
     client.send(m.Received(call, [0]))
     assert world.plane._services.table.calls == {}
@@ -160,6 +161,7 @@ async def test_a_retry_is_not_delivered(world: World) -> None:
     await node.work()
     node.finish(f"{call}:0", Outcome("exception"))
     assert client.results(call) == {}
+    await world.clock.advance(0.02)  # acknowledgements wait for company
     assert node.acknowledged() == {(f"{call}:0", 1)}
     await world.clock.advance(1.1)
     await node.work()
@@ -181,6 +183,7 @@ async def test_an_output_of_a_dead_attempt_is_dropped(world: World) -> None:
     late = m.NodeOutput(f"{call}:0", 1, OutputItem(0, Outcome("ok", Payload(b"stale"))), 1.0)
     node.send(m.NodeOutputs(container, [late]))
     assert client.results(call) == {}
+    await world.clock.advance(0.02)  # acknowledgements wait for company
     assert (f"{call}:0", 1) in node.acknowledged()
     assert item.attempt == 1
     node.finish(f"{call}:0")
@@ -225,6 +228,7 @@ async def test_a_spawned_call_is_on_disk_before_it_is_accepted(world: World) -> 
     await node.work()
     assert await world.store.call_size(call) == (1, 1)
     assert payloads(client.results(call)) == {0: b"cba"}
+    await world.clock.advance(0.02)  # acknowledgements wait for company
     assert node.acknowledged() == {(f"{call}:0", 1)}
     other = await world.client()
     other.send(m.Attach(call))

@@ -47,6 +47,7 @@ async def test_what_a_lost_node_says_later_does_not_count(world: World) -> None:
     late = m.NodeOutput(f"{call}:0", 1, OutputItem(0, Outcome("ok", Payload(b"stale"))), 1.0)
     node.send(m.NodeOutputs(container, [late]))
     assert client.results(call) == {}
+    await world.clock.advance(0.02)  # acknowledgements wait for company
     assert (f"{call}:0", 1) in node.acknowledged()
     node.finish(f"{call}:0")
     assert payloads(client.results(call)) == {0: b"cba"}

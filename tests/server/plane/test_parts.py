@@ -76,4 +76,5 @@ async def test_an_output_waits_for_a_full_disk(world: World, monkeypatch: pytest
     while not client.results(call):  # noqa: ASYNC110 - the store tells nobody
         await asyncio.sleep(0.01)
     assert payloads(client.results(call)) == {0: b"cba"}
+    await world.clock.advance(0.02)  # acknowledgements wait for company
     assert node.acknowledged() == {(f"{call}:0", 1)}
