@@ -236,6 +236,10 @@ class FakeServer:
         assert body.app in self.apps
         return control.Empty()
 
+    def _progress_follow(self, body: control.AppRef) -> control.Empty:
+        assert body.app in self.apps
+        return control.Empty()
+
     def _new_app(self, name: str, *, deployed: bool = False, detach: bool = False) -> FakeApp:
         app = FakeApp(f"ap-{len(self.apps)}", name, deployed, detach)
         self.apps[app.id] = app

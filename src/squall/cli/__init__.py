@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from squall import __version__
+from squall.cli.interrupts import INTERRUPTED
 
 #: Where each command is: module and name in it.
 COMMANDS = {
@@ -24,9 +25,6 @@ COMMANDS = {
     "token": "squall.cli.token:token",
     "workspace": "squall.cli.workspace:workspace",
 }
-
-#: Exit status after Ctrl-C, as shells have it: 128 + SIGINT.
-INTERRUPTED = 130
 
 
 class Commands(click.Group):

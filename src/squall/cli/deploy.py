@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from squall.cli import targets
+from squall.cli import interrupts, targets
 from squall.cli.run import build_errors
 from squall.sdk import output
 from squall.sdk.flows import finish
 from squall.sdk.modes import BLOCKING
-from squall.wire.control import AppRef
 
 if TYPE_CHECKING:
     from squall.sdk import App
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--name", help="Name of the deployment; by default the app's own.")
 @click.option("-e", "--env", metavar="NAME", help="Environment to use.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print what is built, and why it waits.")
 @click.option("--tag", default="", help="A label for this version.")
 @click.option("-m", "is_module", is_flag=True, help="The target is a module: package.module.")
 @click.option("--stream-logs", is_flag=True, help="Go on and print what the containers print, until Ctrl-C.")
@@ -35,7 +35,8 @@ def deploy(target: str, is_module: bool, **options: Any) -> None:
     TARGET is FILE.py, FILE.py::APP, or with -m PACKAGE.MODULE::APP.
     """
     reference = targets.parse(target, is_module=is_module)
-    with output.enable_output(timestamps=options["timestamps"]):
+    quiet, timestamps = options["quiet"], options["timestamps"]
+    with output.enable_output(quiet=quiet, timestamps=timestamps), interrupts.twice():
         app = targets.app(targets.load(reference), reference)
         with build_errors(quiet=False):
             app.deploy(
@@ -59,5 +60,5 @@ def _tell(app: App, name: str) -> None:
 def _stream(app: App) -> None:
     assert app.running is not None
     port = finish(BLOCKING.port(app.running.access))
-    finish(port.request("logs.follow", AppRef(app.running.app_id)))
+    finish(output.follow(port, app.running.app_id))
     threading.Event().wait()

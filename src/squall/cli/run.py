@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from squall import exception
-from squall.cli import arguments, targets, tracebacks
+from squall.cli import arguments, interrupts, targets, tracebacks
 from squall.sdk import output, tracing
 from squall.sdk.entrypoint import LocalEntrypoint
 
@@ -45,7 +45,7 @@ def run(target: str, args: tuple[str, ...], is_module: bool, **options: Any) -> 
         command = arguments.command(
             chosen.name, chosen.get_raw_f(), lambda *args, **kwargs: _call(chosen, args, kwargs, options)
         )
-        with _traced(printer) if options["trace"] else nullcontext():
+        with interrupts.twice(), _traced(printer) if options["trace"] else nullcontext():
             code = command.main(list(args), prog_name=f"squall run {target}", standalone_mode=False)
     if code:
         raise click.exceptions.Exit(code)
@@ -63,8 +63,14 @@ def _call(
     with ExitStack() as stack:
         with build_errors(quiet=options["quiet"]):
             stack.enter_context(running)
+        stack.push(_says_that_it_ends)
         result = _result(chosen, args, kwargs)
     _show(chosen, result, options["write_result"])
+
+
+def _says_that_it_ends(kind: type[BaseException] | None, _error: object, _traceback: object) -> None:
+    if kind is not None and issubclass(kind, KeyboardInterrupt) and output.active is not None:
+        output.active.tell("stops the app; press Ctrl-C again to leave at once")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from squall.wire.values import InputItem, OutputItem, Payload
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from squall.wire.messages import BuildLog, Logs, Notice
+    from squall.wire.messages import BuildLog, Logs, Notice, Progress
 
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ class Watch:
     build_log: Callable[[BuildLog], None] | None = None
     notice: Callable[[Notice], None] | None = None
     reconnected: Callable[[], None] | None = None
+    progress: Callable[[Progress], None] | None = None
 
 
 class Call(ABC):

@@ -335,6 +335,9 @@ class Session(Target):
     def _notice(self, message: messages.Notice) -> None:
         self.pushes.append(("notice", (message,)))
 
+    def _progress(self, message: messages.Progress) -> None:
+        self.pushes.append(("progress", (message,)))
+
     def deliver(self, watch: Watch) -> None:
         """Call the callbacks for what was pushed."""
         while self.pushes:
@@ -356,6 +359,7 @@ _HANDLERS: dict[type, Callable[[Session, Any], None]] = {
     messages.Logs: Session._logs,
     messages.BuildLog: Session._build_log,
     messages.Notice: Session._notice,
+    messages.Progress: Session._progress,
 }
 
 

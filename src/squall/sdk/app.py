@@ -402,17 +402,16 @@ class App:
 
     async def start(self, mode: Mode, label: str, access: Access, *, detach: bool) -> None:
         """Bring the app to the server. Raises what is wrong with it before anything is sent."""
-        from squall.wire.control import AppCreate, AppRef
+        from squall.wire.control import AppCreate
 
         if self._running is not None:
             raise InvalidError(f"the app {label} runs already")
         publisher = self._publisher()
         port = await mode.port(access)
-        watched = output.attach(port)
+        output.attach(port)
         info: AppInfo = await port.request("app.create", AppCreate(label, detach, self._tags))
         try:
-            if watched:
-                await port.request("logs.follow", AppRef(info.id))
+            await output.follow(port, info.id)
             published = await publisher.publish(port, info.id)
         except BaseException:
             await _stop_quietly(port, info.id)
@@ -428,6 +427,7 @@ class App:
         if failed:
             await _stop_quietly(port, running.app_id)
         else:
+            await output.refresh(port, running.app_id)
             await _stop(port, running.app_id)
 
     def __getattr__(self, name: str) -> NoReturn:

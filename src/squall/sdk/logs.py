@@ -10,7 +10,7 @@ from squall.exception import InvalidError
 from squall.sdk import checks
 from squall.sdk.dual import dual, dual_stream
 from squall.sdk.facts import seconds
-from squall.sdk.output import Lines
+from squall.sdk.lines import Lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator

@@ -8,34 +8,18 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from squall.sdk.lines import Lines
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from squall.client.api import Watch
     from squall.sdk.ports import Port
-    from squall.wire.messages import BuildLog, Logs, Notice
+    from squall.wire.messages import BuildLog, Logs, Notice, Progress
     from squall.wire.values import LogItem
 
 #: What is printed for apps that start; None: nothing.
 active: Printer | None = None
-
-
-class Lines:
-    """Puts pieces of output together to whole lines, each stream for itself. Pure."""
-
-    def __init__(self) -> None:
-        self._rest: dict[Any, bytes] = {}
-
-    def add(self, stream: Any, data: bytes) -> list[str]:
-        *whole, rest = (self._rest.pop(stream, b"") + data).split(b"\n")
-        if rest:
-            self._rest[stream] = rest
-        return [_text(line) for line in whole]
-
-    def end(self) -> list[tuple[Any, str]]:
-        """What has no end of line, by stream."""
-        rest, self._rest = self._rest, {}
-        return [(stream, _text(line)) for stream, line in rest.items()]
 
 
 class Printer:
@@ -44,6 +28,9 @@ class Printer:
     `quiet` leaves out what the platform tells: builds, reasons to wait. `timestamps` puts the time of day
     before each line.
     """
+
+    #: Whether it shows how far an app is, and wants to hear of it.
+    follows = False
 
     def __init__(
         self,
@@ -59,30 +46,42 @@ class Printer:
         self._err = err or sys.stderr
         self._lines = Lines()
         self._steps: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def watch(self) -> Watch:
         from squall.client.api import Watch
 
-        return Watch(self.logs, self.build_log, self.notice, self.reconnected)
+        return Watch(self.logs, self.build_log, self.notice, self.reconnected, self.progress)
 
     def logs(self, logs: Logs) -> None:
-        for item in logs.items:
-            if item.dropped:
-                self._write(self._err, f"{label(item)} | [{item.dropped} lines dropped: it wrote too fast]")
-            stream = (label(item), 1 if item.fd == 1 else 2)
-            for line in self._lines.add(stream, item.data):
-                self._write(*self._labelled(stream, line))
+        with self._lock:
+            for item in logs.items:
+                name = label(item)
+                if item.dropped:
+                    self._line(name, 2, f"[{item.dropped} lines dropped: it wrote too fast]")
+                fd = 1 if item.fd == 1 else 2
+                for line in self._lines.add((name, fd), item.data):
+                    self._line(name, fd, line)
 
     def build_log(self, log: BuildLog) -> None:
         if self._quiet:
             return
-        name = f"image {log.image[:9]}"
-        if log.step and self._steps.get(log.image) != log.step:
-            self._steps[log.image] = log.step
-            self._write(self._err, f"{name} | step {log.step} of {log.steps}")
-        for line in self._lines.add((name, 2), log.data):
-            self._write(*self._labelled((name, 2), line))
+        with self._lock:
+            name = f"image {log.image[:9]}"
+            if log.step and self._steps.get(log.image) != log.step:
+                self._steps[log.image] = log.step
+                self._line(name, 2, f"step {log.step} of {log.steps}")
+            for line in self._lines.add((name, 2), log.data):
+                self._line(name, 2, line)
+
+    def building(self, image: str) -> None:
+        """The server was asked for this image."""
+
+    def built(self, image: str, *, failed: bool) -> None:
+        """The server has answered."""
+
+    def progress(self, progress: Progress) -> None:
+        """How far an app is."""
 
     def notice(self, notice: Notice) -> None:
         self.tell(notice.text)
@@ -100,17 +99,20 @@ class Printer:
 
     def end(self) -> None:
         """Print what waits for the end of its line."""
-        for stream, line in self._lines.end():
-            self._write(*self._labelled(stream, line))
+        for (name, fd), line in self._lines.end():
+            self._line(name, fd, line)
 
-    def _labelled(self, stream: tuple[str, int], line: str) -> tuple[TextIO, str]:
-        return self._out if stream[1] == 1 else self._err, f"{stream[0]} | {line}"
+    def _line(self, name: str, fd: int, line: str) -> None:
+        """One line of a container or a build."""
+        self._write(self._out if fd == 1 else self._err, f"{name} | {line}")
+
+    def _stamp(self) -> str:
+        return time.strftime("%H:%M:%S ") if self._timestamps else ""
 
     def _write(self, file: TextIO, line: str) -> None:
-        stamp = time.strftime("%H:%M:%S ") if self._timestamps else ""
         with self._lock:
             try:
-                file.write(f"{stamp}{line}\n")
+                file.write(f"{self._stamp()}{line}\n")
                 file.flush()
             except (OSError, ValueError):
                 pass  # a pipe that nobody reads any more must not end the program that prints
@@ -123,17 +125,28 @@ def label(item: LogItem) -> str:
 
 @contextmanager
 def enable_output(*, quiet: bool = False, timestamps: bool = False) -> Iterator[Printer]:
-    """Print logs, builds and notices of the apps that start in the block."""
+    """Print logs, builds and notices of the apps that start in the block; on a terminal, also how far they
+    are.
+    """
     global active
     from squall.client import embedded
 
-    before, active = (active, embedded.listener), Printer(quiet=quiet, timestamps=timestamps)
-    embedded.listener = active.tell
+    printer = _printer(quiet=quiet, timestamps=timestamps, within=active)
+    before, active = (active, embedded.listener), printer
+    embedded.listener = printer.tell
     try:
-        yield active
+        yield printer
     finally:
-        active.end()
+        printer.end()
         active, embedded.listener = before
+
+
+def _printer(*, quiet: bool, timestamps: bool, within: Printer | None) -> Printer:
+    if quiet or within is not None or not sys.stderr.isatty():
+        return Printer(quiet=quiet, timestamps=timestamps)
+    from squall.sdk import terminal
+
+    return terminal.printer(timestamps=timestamps)
 
 
 def attach(port: Port[Any]) -> bool:
@@ -144,5 +157,32 @@ def attach(port: Port[Any]) -> bool:
     return True
 
 
-def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace").rstrip("\r")
+async def follow(port: Port[Any], app_id: str) -> None:
+    """Have the server tell the active printer, if there is one, of an app."""
+    from squall.wire.control import AppRef
+
+    if active is not None:
+        await port.request("logs.follow", AppRef(app_id))
+    await refresh(port, app_id)
+
+
+async def refresh(port: Port[Any], app_id: str) -> None:
+    """Have the newest counts of an app shown."""
+    from squall.wire.control import AppRef
+
+    if active is not None and active.follows:
+        await port.request("progress.follow", AppRef(app_id))
+
+
+@contextmanager
+def building(image: str) -> Iterator[None]:
+    """The server is asked for an image in the block."""
+    printer, failed = active, True
+    if printer is not None:
+        printer.building(image)
+    try:
+        yield
+        failed = False
+    finally:
+        if printer is not None:
+            printer.built(image, failed=failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from squall.sdk import serialization, trees
+from squall.sdk import output, serialization, trees
 from squall.sdk.image import Image
 from squall.sdk.source import TARGET, app_source, roots_of
 from squall.wire.control import AppPublish, AppPublished, ImageEnsure
@@ -86,7 +86,8 @@ class Publisher:
             recipes[image] = resolved.recipe
             for tree in resolved.trees:
                 await self._put(port, tree)
-            await port.request("image.ensure", ImageEnsure(image, resolved.recipe), timeout=None)
+            with output.building(image):
+                await port.request("image.ensure", ImageEnsure(image, resolved.recipe), timeout=None)
         return recipes
 
     async def _spec(self, port: Port[Any], function: Function[..., Any]) -> FunctionSpec:

@@ -86,6 +86,7 @@ class CallTable:
         entry = Input(f"{call.id}:{item.index}", call, item.index, item)
         call.inputs[item.index] = self.inputs[entry.id] = entry
         call.total += 1
+        call.function.inputs += 1
         if call.durable:
             self.durable[call.workspace] += 1
         else:
@@ -112,6 +113,8 @@ class CallTable:
         self._pay_back(entry)
         entry.output, entry.item, entry.held = output, None, False
         entry.call.done += 1
+        entry.call.function.ended += 1
+        entry.call.function.failed += output.outcome.status not in ("ok", "done")
         if entry.call.durable:
             self.durable[entry.call.workspace] -= 1
             self.forget(entry)

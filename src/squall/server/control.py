@@ -25,6 +25,7 @@ from squall.server.names import Refusal, new_id
 from squall.server.nodelink import NodeLink, NodeServices
 from squall.server.nodes import Nodes
 from squall.server.outputs import OutputRouter
+from squall.server.progress import AppProgress
 from squall.server.recovery import HoldingPen, Recovery
 from squall.server.services import Services
 from squall.server.sessions import Sessions
@@ -111,6 +112,7 @@ class ControlPlane(Acceptor):
             table,
             self._images,
             logs,
+            AppProgress(table, self._nodes, dispatcher, clock),
             self._nodes,
             self._sessions,
         )

@@ -53,7 +53,7 @@ class App:
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """One function of one version of an app.
+    """One function of one version of an app. `inputs`, `ended` and `failed` are counted since it was loaded.
 
     `manifests` are None until it was used; `registered`: the scheduler knows it; `retired`: a newer version
     took its place. `waiting` is what its callers were told last, `start_error` why its last container never
@@ -76,6 +76,9 @@ class Function:
     registered: bool = False
     retired: bool = False
     calls: set[str] = field(default_factory=set)
+    inputs: int = 0
+    ended: int = 0
+    failed: int = 0
     waiting: str = ""
     start_error: Outcome | None = None
     tallies: Tallies = field(default_factory=Tallies)

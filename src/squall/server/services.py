@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from squall.server.images import Images
     from squall.server.logs import AppLogs
     from squall.server.nodes import Nodes
+    from squall.server.progress import AppProgress
     from squall.server.sessions import Sessions
     from squall.store.base import Blobs, Store
 
@@ -29,5 +30,6 @@ class Services:
     table: CallTable
     images: Images
     logs: AppLogs
+    progress: AppProgress
     nodes: Nodes
     sessions: Sessions

@@ -391,6 +391,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "call.graph": (CallRef, CallGraph),
     "container.list": (Empty, ContainerList),
     "logs.follow": (AppRef, Empty),
+    "progress.follow": (AppRef, Empty),
     "logs.fetch": (LogsFetch, LogsFetched),
     "logs.read": (LogsRead, LogsPage),
     "status": (Empty, Status),

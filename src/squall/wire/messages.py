@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from squall.wire.values import (
     ContainerUsage,
+    FunctionProgress,
     FunctionSpec,
     InputItem,
     LogItem,
@@ -230,6 +231,14 @@ class Notice:
 
     app: str
     text: str
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an app is, for sessions that asked by `progress.follow`; only when something has changed."""
+
+    app: str
+    functions: list[FunctionProgress]
 
 
 # --------------------------------------------------------------------------------------------- server, node
@@ -463,6 +472,7 @@ KINDS: dict[int, type] = {
     25: Logs,
     26: BuildLog,
     27: Notice,
+    28: Progress,
     64: Announce,
     65: Heartbeat,
     66: BuildImage,

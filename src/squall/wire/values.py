@@ -282,6 +282,25 @@ class LogItem:
 
 
 @dataclass(slots=True)
+class FunctionProgress:
+    """Of one function: inputs known, ended (`failed` of them not well) and running, and its containers.
+
+    `more`: a call of it has not sent all its inputs. `waiting`: why inputs wait, in one line, or empty.
+    """
+
+    function: str
+    inputs: int = 0
+    ended: int = 0
+    failed: int = 0
+    running: int = 0
+    starting: int = 0
+    busy: int = 0
+    idle: int = 0
+    more: bool = False
+    waiting: str = ""
+
+
+@dataclass(slots=True)
 class ContainerUsage:
     """Of one container: CPU seconds and the peak of its memory in bytes (None: the host cannot tell)."""
 

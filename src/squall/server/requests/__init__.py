@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from squall.server.requests import admin, apps, containers, content, functions, logs, status
+from squall.server.requests import admin, apps, containers, content, functions, logs, progress, status
 from squall.server.requests.registry import HANDLERS, answer
 
-__all__ = ["HANDLERS", "admin", "answer", "apps", "containers", "content", "functions", "logs", "status"]
+__all__ = [
+    "HANDLERS",
+    "admin",
+    "answer",
+    "apps",
+    "containers",
+    "content",
+    "functions",
+    "logs",
+    "progress",
+    "status",
+]
