@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,12 +63,17 @@ def record(state: str) -> DaemonRecord:
 
 
 def child(state: str, name: str) -> Process:
+    """It may be about to start: the server answers before the agent is there."""
+    until(lambda: any(c.name == name for c in daemon_record.read_children(state)))
     return next(c for c in daemon_record.read_children(state) if c.name == name)
 
 
 def ours(state: str) -> list[str]:
     """What on this host names the state directory: processes and mounts."""
-    commands = (p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists())
+    commands: list[bytes] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it may end as we look
+            commands.append(path.read_bytes())
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return [c.decode() for c in commands if state.encode() in c] + [m for m in mounts if state in m]
 
