@@ -123,6 +123,7 @@ async def test_lost_values_end_a_generator(world: World) -> None:
     assert "values of the generator were lost" in outcome.error.message
     assert node.of(m.Revoke)[0].inputs == [(f"{call}:0", 1)]
     node.finish(f"{call}:0", Outcome("cancelled"))
+    await world.clock.advance(0.02)  # acknowledgements wait for company
     assert (f"{call}:0", 1) in node.acknowledged()
     assert len(client.of(m.Outputs)) == 1
 
