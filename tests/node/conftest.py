@@ -15,6 +15,7 @@ from squall.build.base import Builder, BuildError, BuiltImage
 from squall.node import resources, squallcopy
 from squall.node.agent import Agent, Parts
 from squall.node.endpoint import Endpoint
+from squall.node.gpus import Gpus
 from squall.node.settings import Settings
 from squall.runtime.double import DoubleRuntime
 from squall.runtime.process import ProcessRuntime
@@ -82,11 +83,13 @@ class Node:
         self.state.mkdir(exist_ok=True)
         runtime = self.runtime or ProcessRuntime(self.state)
         self.runtime = runtime
+        gpus = Gpus([])
         parts = Parts(
             settings=settings,
             endpoint=Endpoint.parse(settings.server),
             runtime=runtime,
-            resources=resources.of_this_machine("process", (), {}),
+            resources=resources.of_this_machine("process", (), gpus),
+            gpus=gpus,
             squall=squallcopy.ensure(settings.runtime),
             make_builder=lambda _files: self.builder,
             sweep=self.swept,

@@ -45,11 +45,6 @@ def test_what_is_no_endpoint(text: str) -> None:
         Endpoint.parse(text)
 
 
-def test_gpus() -> None:
-    assert resources.parse_gpus("H100:8, L4") == {"H100": 8, "L4": 1}
-    assert resources.parse_gpus("") == {}
-
-
 @pytest.mark.parametrize("text", ["H100:x", ":3", "H100:0", "H100:-1"])
 def test_what_are_no_gpus(text: str) -> None:
     with pytest.raises(ValueError, match="TYPE:COUNT"):

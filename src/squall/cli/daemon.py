@@ -42,7 +42,12 @@ def daemon() -> None:
 
 @daemon.command()
 @click.option("--listen", default="", metavar="HOST:PORT", help="Also listen on TCP; clients need a token.")
-@click.option("--gpus", default="", metavar="TYPE:COUNT,...", help="GPUs to declare, such as H100:8.")
+@click.option(
+    "--gpus",
+    default="",
+    metavar="TYPE:COUNT,...",
+    help="GPUs, such as H100:8, or none; else those that are there.",
+)
 @click.option(
     "--allowed-host",
     multiple=True,
@@ -114,7 +119,12 @@ def stop(state: str) -> None:
 @click.option("--user", is_flag=True, help="A unit of your own systemd, without the system user.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be written and run.")
 @click.option("--listen", default="", metavar="HOST:PORT", help="Also listen on TCP; clients need a token.")
-@click.option("--gpus", default="", metavar="TYPE:COUNT,...", help="GPUs to declare, such as H100:8.")
+@click.option(
+    "--gpus",
+    default="",
+    metavar="TYPE:COUNT,...",
+    help="GPUs, such as H100:8, or none; else those that are there.",
+)
 @click.option("--root", default="", metavar="DIR", help="Install into the files of a machine below DIR.")
 @state_option
 def install(listen: str, gpus: str, root: str, state: str, *, user: bool, dry_run: bool) -> None:
@@ -209,7 +219,7 @@ def check_listen(value: str) -> None:
 
 
 def check_gpus(value: str) -> None:
-    for part in value.split(",") if value else ():
+    for part in value.split(",") if value not in ("", "none") else ():
         kind, _, count = part.strip().partition(":")
         if not kind or (count and not (count.isdecimal() and int(count) > 0)):
             raise click.BadParameter(

@@ -15,7 +15,12 @@ from squall.client.connect import remote
     "--server", envvar="SQUALL_SERVER_URL", required=True, metavar="URL", help="The server to work for."
 )
 @click.option("--token", envvar="SQUALL_TOKEN", required=True, help="From `squall token new --role node`.")
-@click.option("--gpus", default="", metavar="TYPE:COUNT,...", help="GPUs to declare, such as H100:8.")
+@click.option(
+    "--gpus",
+    default="",
+    metavar="TYPE:COUNT,...",
+    help="GPUs, such as H100:8, or none; else those that are there.",
+)
 @state_option
 def node(server: str, token: str, gpus: str, state: str) -> None:
     """Run containers for a server, in this terminal, until Ctrl-C."""

@@ -32,7 +32,7 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--lock", type=int, default=-1, help="descriptor of the locked daemon.lock")
     parser.add_argument("--detach", action="store_true", help="go on in the background")
     parser.add_argument("--listen", default="", help="HOST:PORT to listen on, besides the embedded socket")
-    parser.add_argument("--gpus", default="", help="devices to declare, such as H100:8")
+    parser.add_argument("--gpus", default="", help="such as H100:8, or none; else those that are there")
     parser.add_argument("--server", default="", help="URL of a server elsewhere: be a node of it")
     parser.add_argument("--idle-exit", type=float, default=0.0, help="end after so many idle seconds")
     for name in ("--allowed-host", "--allowed-origin"):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from squall.build.base import Builder, Files
     from squall.node.endpoint import Endpoint
+    from squall.node.gpus import Gpus
     from squall.node.images import Sweep
     from squall.node.settings import Settings
     from squall.runtime.driver import Runtime
@@ -45,6 +46,7 @@ class Parts:
     runtime: Runtime
     resources: m.NodeResources
     squall: Path
+    gpus: Gpus
     make_builder: Callable[[Files], Builder]
     sweep: Sweep
     release: Callable[[], Awaitable[None]]
@@ -74,6 +76,7 @@ class Agent(Owner):
             sources=sources,
             images=self._images,
             squall=parts.squall,
+            gpus=parts.gpus,
         )
         self._containers: dict[str, Container] = {}
         self._holds: set[str] = set()
@@ -103,6 +106,7 @@ class Agent(Owner):
             if record is None:
                 self._spawn(self._put_down(process.id, process.stdout, process.stderr))
                 continue
+            self._services.gpus.adopt(process.id, record.gpus)
             container = self._containers[process.id] = Container(self._services, record)
             self._spawn(self._live(container, container.adopt(process)))
         for record in known.values():

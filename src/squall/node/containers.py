@@ -14,6 +14,7 @@ from squall.node.conversation import Conversation, Owner
 from squall.node.door import Door
 from squall.node.ends import End
 from squall.node.files import Tenant
+from squall.node.gpus import NoGpuError
 from squall.node.inputs import Inputs
 from squall.node.journal import Journal
 from squall.node.nested import NestedClients
@@ -25,13 +26,14 @@ from squall.wire.messages import AnnouncedContainer, ContainerState, RunningInpu
 from squall.wire.values import ContainerUsage, Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Mapping, Sequence
     from pathlib import Path
 
     from squall.build.base import BuiltImage
     from squall.node.records import Record
     from squall.node.services import Services
     from squall.runtime.driver import Started
+    from squall.runtime.gpus import Gpu
     from squall.runtime.spec import ContainerSpec
     from squall.wire.messages import NodeInput
     from squall.wire.values import Manifest
@@ -198,12 +200,13 @@ class Container(Owner):
         self._mark("agent.image")
         trees, serialized = await self._materials()
         self._mark("agent.sources")
-        self._record.save(image.layers)
+        gpus = self._services.gpus.take(self.id, self._start.gpus)
+        self._record.save(image.layers, [gpu.minor for gpu in gpus])
         self._talk.keep(self._journal())
         self._door = Door(self._record.sockets, self._talk.attach, self._nested.accept)
         self._talk.configure(self._config(trees), serialized)
         self._mark("agent.launch")
-        self._process = await self._services.runtime.start(self._spec(image, trees))
+        self._process = await self._services.runtime.start(self._spec(image, trees, gpus))
         self._talk.stages.driver(self._process.stages)
         self._watch_output(self._process)
         limit = function.startup_timeout or function.timeout
@@ -227,7 +230,7 @@ class Container(Owner):
             return End("disk", "the node's disk is full: free some space there, and what waits goes on")
         if isinstance(error, BuildError):
             return End("image", str(error))
-        if isinstance(error, LostError):
+        if isinstance(error, (LostError, NoGpuError)):
             return End("lost", f"the container could not be started: {error}")
         if isinstance(error, (DriverError, TransferError, specs.SpecError, OSError)):
             return End("exit", f"the container could not be started: {error}")
@@ -275,6 +278,7 @@ class Container(Owner):
         if self._door is not None:
             self._door.close()
         self._services.sources.release(self._start.workspace, self._manifests())
+        self._services.gpus.give_back(self.id)
         await asyncio.to_thread(self._record.remove)
 
     # -- bits
@@ -295,11 +299,12 @@ class Container(Owner):
     def _config(self, trees: Mapping[str, Path]) -> dict[str, Any]:
         return specs.config(self._start, None if self._has_mounts else trees)
 
-    def _spec(self, image: BuiltImage, trees: Mapping[str, Path]) -> ContainerSpec:
+    def _spec(self, image: BuiltImage, trees: Mapping[str, Path], gpus: Sequence[Gpu]) -> ContainerSpec:
         places = specs.Places(self._record.sockets, self._services.squall, trees)
         if self._has_mounts:
-            return specs.isolated(self._start, image, places)
-        return specs.unisolated(self._start, image, places, self._record.home)
+            return specs.isolated(self._start, image, places, gpus)
+        visible = gpus if self._services.gpus.present else None
+        return specs.unisolated(self._start, image, places, self._record.home, visible)
 
     @property
     def _has_mounts(self) -> bool:

@@ -19,11 +19,13 @@ from squall.build.venv import VenvBuilder
 from squall.node import resources, squallcopy
 from squall.node.agent import Agent, Parts
 from squall.node.endpoint import Endpoint
+from squall.node.gpus import Gpus
 from squall.node.hostrunner import LauncherHostRunner
 from squall.node.link import RefusedError
 from squall.node.sandbox import NodeSandbox
 from squall.node.settings import Settings
 from squall.runtime.driver import DriverError, Runtime
+from squall.runtime.gpus import found
 from squall.runtime.namespaces import NamespacesRuntime
 from squall.runtime.process import ProcessRuntime
 
@@ -44,7 +46,9 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     parser.add_argument("--launcher", type=Path, help="the launcher's socket (namespaces driver)")
     parser.add_argument("--driver", choices=DRIVERS, default=NamespacesRuntime.name)
     parser.add_argument("--token", default=os.environ.get("SQUALL_TOKEN", ""), help="else $SQUALL_TOKEN")
-    parser.add_argument("--gpus", default="", help="GPUs to declare: TYPE:COUNT, separated by commas")
+    parser.add_argument(
+        "--gpus", default="", help="TYPE:COUNT, separated by commas, or none; else those that are there"
+    )
     parser.add_argument("--node-id", default="", help="else one that is made once and kept")
     given = parser.parse_args(arguments)
     try:
@@ -120,6 +124,7 @@ async def serve(settings: Settings) -> None:
 async def parts(settings: Settings) -> Parts:
     """What these settings ask for. Raises DriverError, OSError."""
     settings.state.mkdir(parents=True, exist_ok=True)
+    gpus = _gpus(settings)
     runtime = await _runtime(settings)
 
     def make_builder(files: Files) -> Builder:
@@ -132,12 +137,20 @@ async def parts(settings: Settings) -> Parts:
         settings=settings,
         endpoint=Endpoint.parse(settings.server),
         runtime=runtime,
-        resources=resources.of_this_machine(runtime.name, runtime.losses, settings.gpus),
+        resources=resources.of_this_machine(runtime.name, runtime.losses, gpus),
+        gpus=gpus,
         squall=await asyncio.to_thread(squallcopy.ensure, settings.runtime),
         make_builder=make_builder,
         sweep=_sweep,
         release=partial(_release, runtime),
     )
+
+
+def _gpus(settings: Settings) -> Gpus:
+    try:
+        return Gpus(found(), settings.gpus)
+    except ValueError as error:
+        raise DriverError(f"--gpus: {error}") from None
 
 
 async def _sweep(builder: Builder, in_use: list[str]) -> None:

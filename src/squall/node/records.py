@@ -49,12 +49,23 @@ class Record:
             return []
         return [str(layer) for layer in found]
 
-    def save(self, layers: Sequence[str]) -> None:
+    @property
+    def gpus(self) -> list[int]:
+        """The minor numbers of the devices that it has."""
+        try:
+            found = json.loads((self.folder / "gpus").read_bytes())
+        except (OSError, ValueError):
+            return []
+        return [int(minor) for minor in found]
+
+    def save(self, layers: Sequence[str], gpus: Sequence[int] = ()) -> None:
         """Make the folder. Raises OSError."""
         for part in (self.sockets, self.home):
             part.mkdir(parents=True, exist_ok=True)
         self.sockets.chmod(0o755)
         (self.folder / "layers").write_text(json.dumps(list(layers)))
+        if gpus:
+            (self.folder / "gpus").write_text(json.dumps(list(gpus)))
         order = self.folder / "order"
         temporary = self.folder / "order.new"
         temporary.write_bytes(codec.encode([self.start]))

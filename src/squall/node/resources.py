@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from squall.wire.messages import NodeResources
 
+if TYPE_CHECKING:
+    from squall.node.gpus import Gpus
 
-def of_this_machine(driver: str, losses: tuple[str, ...], gpus: dict[str, int]) -> NodeResources:
-    """CPUs that this process may use, memory of machine or cgroup, and the GPUs that were declared."""
+
+def of_this_machine(driver: str, losses: tuple[str, ...], gpus: Gpus) -> NodeResources:
+    """CPUs that this process may use, memory of machine or cgroup, and its GPUs."""
+    planned = [
+        f"GPUs of type {kind} are declared only: containers get no device." for kind in gpus.only_declared
+    ]
     return NodeResources(
         cpu_millis=len(os.sched_getaffinity(0)) * 1000,
         memory_mib=memory_mib(),
-        gpus=gpus,
+        gpus=gpus.counts,
         driver=driver,
         arch=os.uname().machine,
-        losses=list(losses),
+        losses=[*losses, *planned],
     )
 
 
@@ -39,8 +46,10 @@ def _limits() -> list[int]:
     return found
 
 
-def parse_gpus(text: str) -> dict[str, int]:
-    """`H100:8,L4` to counts by type. Raises ValueError with one line."""
+def parse_gpus(text: str) -> dict[str, int] | None:
+    """`H100:8,L4` to counts by type, `none` to no GPU, nothing to None (what is there). Raises ValueError."""
+    if text.strip() in ("", "none"):
+        return {} if text.strip() else None
     found: dict[str, int] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         kind, _, count = part.partition(":")

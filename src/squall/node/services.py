@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from squall.node.files import Sources
+    from squall.node.gpus import Gpus
     from squall.node.images import Images
     from squall.node.link import Link
     from squall.node.logs import Logs
@@ -31,3 +32,4 @@ class Services:
     sources: Sources
     images: Images
     squall: Path
+    gpus: Gpus

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Times in seconds.
+    """Times in seconds. `gpus`: what is declared, by type; None for what is there.
 
     `cancel_grace`: how long user code may take to react to its cancellation before its container is killed.
     `stop_grace`: how long a runner may take to leave after it was told to; `exit_grace`: likewise, with
@@ -24,7 +24,7 @@ class Settings:
     driver: str = "namespaces"
     launcher: Path | None = None
     token: str = ""
-    gpus: dict[str, int] = field(default_factory=dict)
+    gpus: dict[str, int] | None = None
     cancel_grace: float = 5.0
     stop_grace: float = 5.0
     exit_grace: float = 30.0

@@ -9,14 +9,16 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from squall.runtime.gpus import DRIVER_FILES
 from squall.runtime.spec import ContainerSpec, Mount, Resources
 from squall.wire.values import PAYLOAD_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from squall.build.base import BuiltImage
+    from squall.runtime.gpus import Gpu
     from squall.wire.messages import StartContainer
     from squall.wire.values import FunctionSpec, ResourceRequest
 
@@ -44,8 +46,11 @@ class Places:
     trees: Mapping[str, Path]
 
 
-def isolated(start: StartContainer, image: BuiltImage, places: Places) -> ContainerSpec:
+def isolated(
+    start: StartContainer, image: BuiltImage, places: Places, gpus: Sequence[Gpu] = ()
+) -> ContainerSpec:
     """For a driver with mounts."""
+    env = {**DEFAULTS, **environment(start, image, SOCKETS)}
     mounts = [Mount(str(places.sockets), SOCKETS), Mount(str(places.squall), SQUALL)]
     mounts += [Mount(str(places.trees[m.manifest]), m.target) for m in start.function.mounts]
     return ContainerSpec(
@@ -55,15 +60,36 @@ def isolated(start: StartContainer, image: BuiltImage, places: Places) -> Contai
         argv=(image.python, f"{SQUALL}/squall/runner"),
         layers=tuple(image.layers),
         mounts=tuple(mounts),
-        env={**DEFAULTS, **environment(start, image, SOCKETS)},
+        env={**env, **_driver_paths(env)} if gpus else env,
         cwd=image.workdir,
         resources=resources(start.function.resources),
         network="none" if start.function.block_network else "egress",
+        gpus=tuple(gpu.minor for gpu in gpus),
     )
 
 
-def unisolated(start: StartContainer, image: BuiltImage, places: Places, home: Path) -> ContainerSpec:
-    """For the process driver. Raises SpecError."""
+def _driver_paths(env: Mapping[str, str]) -> dict[str, str]:
+    """The driver's files come after the image's own, which may be meant to win (cuda-compat)."""
+    found = {}
+    for name, folder in (("PATH", "bin"), ("LD_LIBRARY_PATH", "lib64")):
+        found[name] = ":".join(filter(None, (env.get(name, ""), f"{DRIVER_FILES}/{folder}")))
+    return found
+
+
+def unisolated(
+    start: StartContainer,
+    image: BuiltImage,
+    places: Places,
+    home: Path,
+    gpus: Sequence[Gpu] | None = None,
+) -> ContainerSpec:
+    """For the process driver, which can ask programs not to use other GPUs, no more. Raises SpecError.
+
+    `gpus` is None on a node that has none.
+    """
+    env = {**DEFAULTS, "HOME": str(home), **environment(start, image, str(places.sockets))}
+    if gpus is not None:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus)
     for mount in start.function.mounts:
         if not is_source(mount.target):
             raise SpecError(
@@ -75,7 +101,7 @@ def unisolated(start: StartContainer, image: BuiltImage, places: Places, home: P
         workspace=start.workspace,
         uid_base=start.uid_base,
         argv=(image.python, str(places.squall / "squall" / "runner")),
-        env={**DEFAULTS, "HOME": str(home), **environment(start, image, str(places.sockets))},
+        env=env,
         cwd=image.workdir if image.workdir.startswith(str(home.parent)) else str(home),
         resources=resources(start.function.resources),
         network="none" if start.function.block_network else "egress",

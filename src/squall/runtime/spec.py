@@ -46,7 +46,8 @@ class ContainerSpec:
     `layers` are host directories, the base first; they are owned by uid 0 and are shown to the container
     idmapped into its workspace's range. `upper` names a directory that receives the container's writes as
     a new layer (a build step); without it the writes go to a scratch directory that ends with the container.
-    `uid_base` is the first host uid of the workspace's range of 65,536.
+    `uid_base` is the first host uid of the workspace's range of 65,536. `gpus` are the minor numbers of the
+    NVIDIA devices that it gets; without any it sees none, and not the driver's files either.
     """
 
     id: str
@@ -61,6 +62,7 @@ class ContainerSpec:
     hostname: str = "squall"
     resources: Resources = field(default_factory=Resources)
     network: Network = "egress"
+    gpus: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,6 +74,7 @@ class ContainerSpec:
         fields["layers"] = tuple(fields["layers"])
         fields["mounts"] = tuple(Mount(**m) for m in fields["mounts"])
         fields["resources"] = Resources(**fields["resources"])
+        fields["gpus"] = tuple(fields.get("gpus", ()))
         return cls(**fields)
 
 

@@ -25,6 +25,8 @@ _GPUS_AT_MOST = {"A10": 4}
 _GPU = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,31})([!+]?)(?::([0-9]{1,3}))?")
 #: What `TYPE+` takes besides the type itself: the next better one.
 _OR_BETTER = {"B200": ["B300"]}
+#: Sold in sizes; without one, the smaller is taken first.
+_SIZES = {"A100": ["A100-40GB", "A100-80GB"]}
 _CLOUDS = ("aws", "gcp", "oci", "auto")
 
 
@@ -203,5 +205,5 @@ def _gpu(text: str) -> list[GpuRequest]:
     most = _GPUS_AT_MOST.get(kind, MAX_GPUS)
     if not 1 <= count <= most:
         raise InvalidError(f"gpu={text!r} is not possible: one container can have 1 to {most} of {kind}")
-    kinds = [kind, *(_OR_BETTER.get(kind, []) if mark == "+" else [])]
+    kinds = [kind, *_SIZES.get(kind, []), *(_OR_BETTER.get(kind, []) if mark == "+" else [])]
     return [GpuRequest(k, count) for k in kinds]

@@ -16,6 +16,7 @@ from squall.runtime import seccomp
 from squall.runtime.cgroups import CgroupError, Cgroups
 from squall.runtime.launcher import agents, cleanup, config, trees
 from squall.runtime.launcher.container import Host
+from squall.runtime.launcher.gpus import Gpus
 from squall.runtime.launcher.keeper import SOCKET, Keeper
 from squall.runtime.launcher.server import Server
 from squall.runtime.launcher.sources import SourceError, Sources
@@ -81,6 +82,7 @@ def _serve(given: Config) -> None:
     print("ready", flush=True)
     _detach_output()
     server.run()
+    host.gpus.close()
     _give_up_state(given)
     os.close(lock)
 
@@ -131,6 +133,7 @@ def _make_host(given: Config) -> Host:
         network_reason="it was turned off",
         memory_mib=given.memory_mib,
         keeper=Keeper(given.state / SOCKET),
+        gpus=Gpus(given.host_root, points / "gpus"),
     )
 
 

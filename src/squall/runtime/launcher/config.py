@@ -23,6 +23,7 @@ class Config:
     """`state` is the launcher's alone; `socket` is where the agent of user `owner_uid` finds it.
 
     `base_maker` is the module to run, as root, for an agent that needs a base system; empty for none.
+    `host_root` is where devices and the GPU driver's files are looked for (tests have one of their own).
     """
 
     state: Path
@@ -37,6 +38,7 @@ class Config:
     refuse: tuple[str, ...] = ()
     no_network: bool = False
     base_maker: str = ""
+    host_root: Path = Path("/")
 
     @property
     def key(self) -> str:
@@ -70,6 +72,7 @@ def parse(arguments: list[str]) -> Config:
     parser.add_argument("--refuse", action="append", default=[], help="a network containers may not reach")
     parser.add_argument("--no-network", action="store_true", help="containers have their loopback only")
     parser.add_argument("--base-maker", default="", help="the module that makes base systems")
+    parser.add_argument("--host-root", type=Path, default=Path("/"), help="where GPUs are looked for")
     given = parser.parse_args(arguments)
     lists = {name: tuple(getattr(given, name)) for name in ("readable", "writable", "refuse")}
     return Config(**{**vars(given), **lists})

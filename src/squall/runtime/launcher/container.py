@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from squall.runtime.cgroups import Cgroup, CgroupError, Cgroups, oom_score_adj
+from squall.runtime.gpus import DRIVER_FILES
 from squall.runtime.launcher import messages, trees
+from squall.runtime.launcher.gpus import GpuError, Gpus
 from squall.runtime.launcher.skeleton import Plan
 from squall.runtime.launcher.sources import SourceError, Sources
 from squall.runtime.launcher.workspaces import Workspace, WorkspaceError
@@ -53,6 +55,7 @@ class Host:
     network_reason: str
     memory_mib: int
     keeper: Keeper
+    gpus: Gpus
 
 
 class Container:
@@ -146,6 +149,7 @@ class Container:
             WorkspaceError,
             CgroupError,
             NetworkError,
+            GpuError,
             LaunchError,
         ) as error:
             self.finish()
@@ -212,9 +216,8 @@ class Container:
             if self.spec.network == "egress":
                 self._lease = self._network().acquire(self.spec.workspace, self._workspace.make_network)
             self._mark("launcher.composed")
-            targets = tuple((m.target, d) for m, (_, d) in zip(self.spec.mounts, sources, strict=True))
-            plan = Plan(self.spec.hostname, targets, self._etc_files(), network=self._lease is None)
-            placed = self._make_skeleton(plan, root, [fd for fd, _ in sources], opened)
+            plan, parts = self._plan(sources, opened)
+            placed = self._make_skeleton(plan, root, parts, opened)
             self._mark("launcher.skeleton")
             self._place(placed=placed)
             writers = self._make_pipes(opened)
@@ -238,6 +241,24 @@ class Container:
         copy, is_directory = self._host.trees.mount(mount, self._workspace.userns)
         opened.append(copy)
         return copy, is_directory
+
+    def _plan(self, sources: list[tuple[int, bool]], opened: list[int]) -> tuple[Plan, list[int]]:
+        """What the init is to build, and the mounts it needs for it."""
+        targets = [(m.target, d) for m, (_, d) in zip(self.spec.mounts, sources, strict=True)]
+        parts = [fd for fd, _ in sources]
+        devices: list[str] = []
+        if self.spec.gpus:
+            targets.append((DRIVER_FILES, True))
+            devices = self._host.gpus.device_names(self.spec.gpus)
+            opened.append(self._host.gpus.driver_files())
+            parts.append(opened[-1])
+        for name in devices:
+            opened.append(self._host.gpus.device(name))
+            parts.append(opened[-1])
+        plan = Plan(
+            self.spec.hostname, tuple(targets), tuple(devices), self._etc_files(), network=self._lease is None
+        )
+        return plan, parts
 
     def _make_skeleton(self, plan: Plan, root: int, sources: list[int], opened: list[int]) -> bool:
         """Have the zone start the init; whether it was born in its control group."""

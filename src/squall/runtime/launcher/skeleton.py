@@ -34,10 +34,14 @@ class SkeletonError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What the launcher asks of a skeleton. `targets`: where mounts go, and whether they are directories."""
+    """What the launcher asks of a skeleton.
+
+    `targets`: where mounts go, and whether they are directories. `devices`: names in /dev of further nodes.
+    """
 
     hostname: str
     targets: tuple[tuple[str, bool], ...] = ()
+    devices: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     network: bool = False
 
@@ -45,6 +49,7 @@ class Plan:
         return {
             "hostname": self.hostname,
             "targets": self.targets,
+            "devices": self.devices,
             "files": self.files,
             "network": self.network,
         }
@@ -52,21 +57,25 @@ class Plan:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
         targets = tuple((path, directory) for path, directory in data["targets"])
-        return cls(data["hostname"], targets, data["files"], data["network"])
+        return cls(data["hostname"], targets, tuple(data["devices"]), data["files"], data["network"])
 
 
 def build(plan: Plan, root: int, sources: list[int]) -> None:
-    """Compose the container's file system from the detached `root` and `sources`, and enter it."""
+    """Compose the container's file system from the detached `root` and `sources`, and enter it.
+
+    The sources are those of the plan's targets, then those of its devices.
+    """
     mounts.attach_at(root, ROOT_POINT)
     processes.set_fs_ids(0)  # what is made in the image belongs to the container's root
     os.umask(0)
     _sticky(_directory(root, "tmp"))
-    for (target, is_directory), source in zip(plan.targets, sources, strict=True):
+    nodes = dict(zip(plan.devices, sources[len(plan.targets) :], strict=True))
+    for (target, is_directory), source in zip(plan.targets, sources, strict=False):
         _attach_at(root, target, source, is_directory=is_directory)
     _etc(root, plan.files)
     _proc(_directory(root, "proc"))
     _sys(_directory(root, "sys"))
-    _dev(_directory(root, "dev"))
+    _dev(_directory(root, "dev"), nodes)
     os.fchdir(root)
     mounts.pivot_root_here()
 
@@ -95,16 +104,51 @@ def _sys(at: int) -> None:
         _mask(sysfs, name)
 
 
-def _dev(at: int) -> None:
-    root = os.open("/", os.O_PATH)
-    devices = mounts.clone_tree(root, DEVICES[1:])
+def _dev(at: int, nodes: dict[str, int]) -> None:
+    devices = _devices_and(nodes, at) if nodes else _zones_devices()
     mounts.set_attributes(devices, mounts.RDONLY | mounts.NOSUID | mounts.NOEXEC)
-    mounts.attach(devices, at)
+    if not nodes:
+        mounts.attach(devices, at)
     terminals = mounts.new_filesystem(
         "devpts", mounts.NOSUID | mounts.NOEXEC, newinstance=None, ptmxmode="0666", mode="0620", gid="5"
     )
     mounts.attach(terminals, devices, "pts")
     mounts.attach(mounts.new_filesystem("tmpfs", _QUIET, mode="1777"), devices, "shm")
+
+
+def _zones_devices() -> int:
+    root = os.open("/", os.O_PATH)
+    devices = mounts.clone_tree(root, DEVICES[1:])
+    os.close(root)
+    return devices
+
+
+def _devices_and(nodes: dict[str, int], at: int) -> int:
+    """A directory of this container's own with the zone's devices and further `nodes`, attached already.
+
+    Nodes cannot be made here: they are mounted over empty files.
+    """
+    devices = mounts.new_filesystem("tmpfs", mounts.NOSUID | mounts.NOEXEC, size="64k", mode="0755")
+    mounts.attach(devices, at)
+    zones = os.open(DEVICES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in os.listdir(zones):
+        mode = os.stat(name, dir_fd=zones, follow_symlinks=False).st_mode
+        if stat.S_ISCHR(mode):
+            _node(devices, name, mounts.clone_tree(zones, name))
+        elif stat.S_ISLNK(mode):
+            os.symlink(os.readlink(name, dir_fd=zones), name, dir_fd=devices)
+        else:
+            os.mkdir(name, 0o755, dir_fd=devices)
+    for name, node in nodes.items():
+        _node(devices, name, node)
+    os.close(zones)
+    return devices
+
+
+def _node(devices: int, name: str, node: int) -> None:
+    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=devices))
+    mounts.attach(node, devices, name)
+    os.close(node)
 
 
 def _etc(root: int, files: dict[str, str]) -> None:

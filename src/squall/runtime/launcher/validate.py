@@ -21,6 +21,7 @@ SUITE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 MAX_LAYERS = 256
 MAX_MOUNTS = 128
+MAX_GPUS, MAX_MINOR = 64, 255
 
 #: Where the container's own file systems go; nothing may be mounted at or below them.
 RESERVED = ("/proc", "/sys", "/dev")
@@ -42,6 +43,7 @@ def parse_spec(data: object, uid_first: int, uid_last: int) -> ContainerSpec:
     _check_program(spec)
     _check_tree(spec)
     _check_resources(spec.resources)
+    _check_gpus(spec.gpus)
     return spec
 
 
@@ -115,6 +117,13 @@ def _check_resources(resources: Resources) -> None:
     for limit in (resources.cpu_limit_millis, resources.memory_limit_mib):
         if limit is not None:
             _number(limit, "limit", least=1)
+
+
+def _check_gpus(gpus: tuple[int, ...]) -> None:
+    for minor in gpus:
+        _number(minor, "a GPU's minor number", least=0)
+    if len(gpus) > MAX_GPUS or len(set(gpus)) != len(gpus) or any(minor > MAX_MINOR for minor in gpus):
+        raise SpecError(f"gpus must be at most {MAX_GPUS} different minor numbers up to {MAX_MINOR}")
 
 
 def _object(data: object, what: str) -> dict[str, Any]:
