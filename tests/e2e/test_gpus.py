@@ -28,7 +28,7 @@ app = squall.App("e2e-without-gpu")
 @app.function()
 def look() -> tuple[list[str], bool]:
     try:
-        usable = ctypes.CDLL("libcuda.so.1").cuInit(0) == 0  # an image made of the host's /usr has the library
+        usable = ctypes.CDLL("libcuda.so.1").cuInit(0) == 0  # a copy of the host's /usr has it
     except OSError:
         usable = False
     return [name for name in os.listdir("/dev") if name.startswith("nvidia")], usable
