@@ -116,6 +116,20 @@ def test_revokes_the_running_and_the_waiting(run: Run) -> None:
     run(scenario)
 
 
+def test_recalls_only_what_has_not_begun(run: Run) -> None:
+    async def scenario(node: Node) -> None:
+        container = await node.container(SLEEP)
+        inputs = [node.assign(container, seconds) for seconds in (0.5, 60, 60, 0)]
+        await node.server.expect(m.InputsStarted, inputs=[(inputs[0], 1)])
+        node.server.send(m.Revoke(container, [(i, 1) for i in inputs[:3]], recall=True))
+        for input_id in inputs[1:3]:
+            assert (await node.server.output(input_id)).output.outcome.status == "cancelled"
+        for input_id in (inputs[0], inputs[3]):
+            assert (await node.server.output(input_id)).output.outcome.status == "ok"
+
+    run(scenario)
+
+
 def test_revoke_with_terminate_ends_the_container(run: Run) -> None:
     async def scenario(node: Node) -> None:
         container = await node.container(SLEEP)

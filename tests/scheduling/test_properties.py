@@ -16,13 +16,20 @@ SHARING = (
     m.FunctionConfig("fu-batch", "ws-0", m.Demand(500, 64), capacity=8, target=4, batch=4),
     m.FunctionConfig("fu-once", "ws-1", m.Demand(500, 64), single_use=True, max_retries=1),
 )
+#: The node with which everything comes to its end.
+LAST = (
+    m.NodeJoined("no-last", 64_000, 65_536, (("H100", 8),)),
+    m.NodeJoined("no-last", 2_500, 832, (("H100", 1),)),
+)
+#: How deeply inputs call others.
+DEEPEST = 4
 FUNCTIONS = ["fu-0", "fu-1", "fu-min", *(c.id for c in SHARING)]
 
 
 class Fleet(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
-        self.world = World()
+    @initialize(last=st.sampled_from(LAST))
+    def begin(self, last: m.NodeJoined) -> None:
+        self.world, self.last = World(), last
         for n, (cpu, gpus) in enumerate([(1000, ()), (2000, (("H100", 1), ("A100", 2)))]):
             demand = m.Demand(cpu, 256, gpus)
             self.world.function(
@@ -64,10 +71,23 @@ class Fleet(RuleBasedStateMachine):
             del self.world.boxes[container]
             self.world.send(m.ContainerFailed(container, "it failed", retry, shortage))
 
-    @precondition(lambda self: any(b.inputs for b in self.world.boxes.values()))
+    @precondition(lambda self: any(self.world.active()))
+    @rule(which=pick, function=st.sampled_from(FUNCTIONS), count=st.integers(1, 4))
+    def input_calls(self, which: int, function: str, count: int) -> None:
+        active = sorted(self.world.active())
+        _, parent = active[which % len(active)]
+        if self.world.depth.get(parent, 0) < DEEPEST:
+            self.world.nest(parent, function, count)
+
+    @precondition(lambda self: self.world.recalled)
+    @rule()
+    def recalled_comes_back(self) -> None:
+        self.world.give_back()
+
+    @precondition(lambda self: any(self.world.active()))
     @rule(which=pick, status=st.sampled_from(["ok", "exception", "timeout", "start"]), ms=st.integers(0, 100))
     def input_moves(self, which: int, status: str, ms: int) -> None:
-        held = sorted((c, i) for c, b in self.world.boxes.items() for i in b.inputs)
+        held = sorted(self.world.active())
         container, input_id = held[which % len(held)]
         if status == "start":
             self.world.start_input(container, input_id)
@@ -106,12 +126,15 @@ class Fleet(RuleBasedStateMachine):
         assert set(containers) == set(self.world.boxes)
         for name, box in self.world.boxes.items():
             assert containers[name].inputs == box.inputs
+            assert containers[name].waiting == {i for i in box.inputs if self.world.awaits.get(i)}
 
     def teardown(self) -> None:
         """In the end every input has exactly one outcome, and only what must stay does."""
         if not hasattr(self, "world"):
             return
-        self.world.node(m.NodeJoined("no-big", 64_000, 65_536, (("H100", 8),)))
+        for node in sorted(self.world.nodes) if self.last is LAST[1] else ():
+            self.world.lose(node)
+        self.world.node(self.last)
         self.world.run_to_the_end()
         assert set(self.world.final) == self.world.arrived
         assert len(self.world.boxes) == 1, "fu-min keeps one, everything else ended"

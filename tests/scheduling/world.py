@@ -35,6 +35,10 @@ class World:
         self.attempts: dict[str, int] = {}
         self.generation = itertools.count()
         self.stopping: set[str] = set()
+        #: What inputs in containers wait for, how deep inputs are nested, and what nodes will give back.
+        self.awaits: dict[str, set[str]] = {}
+        self.depth: dict[str, int] = {}
+        self.recalled: list[tuple[str, str, int]] = []
         #: The shortest duration that was told, by function.
         self.quickest: dict[str, float] = {}
 
@@ -60,6 +64,25 @@ class World:
         self.arrived.update(ids)
         return self.send(m.InputsArrived(function, ids))
 
+    def nest(self, parent: str, function: str, count: int) -> list[m.Action]:
+        """An input in a container calls a function, and waits for it."""
+        ids = tuple(f"in-{next(self.generation)}" for _ in range(count))
+        self.arrived.update(ids)
+        self.depth.update(dict.fromkeys(ids, self.depth.get(parent, 0) + 1))
+        self.awaits.setdefault(parent, set()).update(ids)
+        (box,) = [b for b in self.boxes.values() if parent in b.inputs]
+        box.started.add(parent)
+        return self.send(m.InputsArrived(function, ids), m.InputsAwaited(parent, ids))
+
+    def give_back(self) -> list[m.Action]:
+        """A node answers to a recall: by nothing, if the input has begun."""
+        container, input_id, attempt = self.recalled.pop(0)
+        box = self.boxes.get(container)
+        if box is None or box.inputs.get(input_id) != attempt or input_id in box.started:
+            return []
+        del box.inputs[input_id]
+        return self.send(m.InputFinished(container, input_id, attempt, "cancelled", 0.0))
+
     def ready(self, container: str) -> list[m.Action]:
         self.boxes[container].ready = True
         return self.send(m.ContainerReady(container))
@@ -80,6 +103,7 @@ class World:
 
     def exit(self, container: str, *, fault: bool = False, reason: str = "killed") -> list[m.Action]:
         box = self.boxes.pop(container)
+        self._wait_no_more(box)
         returned = tuple((i, a) for i, a in box.inputs.items() if i not in box.started)
         return self.send(m.ContainerExited(container, fault, reason, f"container {reason}", returned))
 
@@ -96,6 +120,9 @@ class World:
 
     def lose(self, node: str) -> list[m.Action]:
         del self.nodes[node]
+        for box in self.boxes.values():
+            if box.node == node:
+                self._wait_no_more(box)
         self.boxes = {k: b for k, b in self.boxes.items() if b.node != node}
         return self.send(m.NodeLost(node))
 
@@ -110,6 +137,7 @@ class World:
             case m.StartContainer():
                 assert action.container not in self.boxes
                 self.boxes[action.container] = Box(action.function, action.node, gpus=action.gpus)
+                self._check_cpu(action.node)
             case m.AssignInputs():
                 box = self.boxes[action.container]
                 assert box.ready, "inputs for a container that is not ready"
@@ -123,9 +151,12 @@ class World:
                 self._check_room(box)
             case m.StopContainer():
                 self.stopping.add(action.container)
+            case m.RevokeInputs(recall=True):
+                self.recalled += [(action.container, *attempt) for attempt in action.inputs]
             case m.Deliver() | m.FailInput():
                 assert action.input not in self.final, "an input ended twice"
                 self.final[action.input] = action
+                self._ended(action.input)
                 for box in self.boxes.values():
                     if isinstance(action, m.FailInput):
                         box.inputs.pop(action.input, None)
@@ -138,10 +169,32 @@ class World:
         for name, node in self.nodes.items():
             boxes = [b for b in self.boxes.values() if b.node == name]
             demands = [self.functions[b.function].demand for b in boxes]
-            assert sum(d.cpu_millis for d in demands) <= node.cpu_millis
             assert sum(d.memory_mib for d in demands) <= node.memory_mib
             for kind, count in node.gpus:
                 assert sum(n for b in boxes for k, n in b.gpus if k == kind) <= count
+
+    def _check_cpu(self, node: str) -> None:
+        """When a container is placed, those that do not wait for others have the CPU that they ask for."""
+        busy = [b for b in self.boxes.values() if b.node == node and not self.lends(b)]
+        assert sum(self.functions[b.function].demand.cpu_millis for b in busy) <= self.nodes[node].cpu_millis
+
+    def lends(self, box: Box) -> bool:
+        config = self.functions[box.function]
+        waiting = sum(bool(self.awaits.get(i)) for i in box.inputs) * max(1, config.batch)
+        return 0 < min(len(box.inputs), config.capacity) <= waiting
+
+    def _ended(self, input_id: str) -> None:
+        self.awaits.pop(input_id, None)
+        for children in self.awaits.values():
+            children.discard(input_id)
+
+    def _wait_no_more(self, box: Box) -> None:
+        for input_id in box.inputs:
+            self.awaits.pop(input_id, None)
+
+    def active(self) -> list[tuple[str, str]]:
+        """Inputs in containers that can go on: container, input."""
+        return [(c, i) for c, b in self.boxes.items() for i in b.inputs if not self.awaits.get(i)]
 
     def _check_room(self, box: Box) -> None:
         config = self.functions[box.function]
@@ -158,8 +211,10 @@ class World:
         for _ in range(limit):
             stopped = [c for c in self.boxes if c in self.stopping]
             starting = [c for c, b in self.boxes.items() if not b.ready]
-            busy = [(c, i) for c, b in self.boxes.items() for i in b.inputs]
-            if stopped:
+            busy = self.active()
+            if self.recalled:
+                self.give_back()
+            elif stopped:
                 self.exit(stopped[0])
             elif starting:
                 self.ready(starting[0])

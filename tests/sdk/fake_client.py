@@ -465,7 +465,8 @@ class FakeClient(Client):
         self.opened.append(FakeBlockingCall(self.server, call, opened=True, trace=trace))
         return self.opened[-1]
 
-    def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
+    def attach_call(self, call_id: str, start: int = 0, end: int | None = None, *, parent: str = "") -> Call:
+        del parent
         self.server.attached.append((start, end))
         fake = self.server.calls[call_id]
         return FakeBlockingCall(self.server, fake, start, end, opened=False, trace=False)
@@ -498,7 +499,8 @@ class FakeAsyncClient(AsyncClient):
         self.opened.append(FakeAsyncCall(self.server, call, opened=True, trace=trace))
         return self.opened[-1]
 
-    def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
+    def attach_call(self, call_id: str, start: int = 0, end: int | None = None, *, parent: str = "") -> Call:
+        del parent
         self.server.attached.append((start, end))
         fake = self.server.calls[call_id]
         return FakeAsyncCall(self.server, fake, start, end, opened=False, trace=False)

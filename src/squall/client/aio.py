@@ -89,9 +89,11 @@ class AsyncioClient(AsyncClient):
         self.session.add_call(state, trace=trace)
         return AsyncCall(self, state)
 
-    def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> AsyncCall:
+    def attach_call(
+        self, call_id: str, start: int = 0, end: int | None = None, *, parent: str = ""
+    ) -> AsyncCall:
         self._check_open()
-        state = CallState(call_id, attach=(start, end))
+        state = CallState(call_id, parent=parent, attach=(start, end))
         self.session.add_call(state)
         self.flush()
         return AsyncCall(self, state)

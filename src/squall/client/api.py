@@ -95,8 +95,11 @@ class _Base(ABC):
         """A new call with an id of this side's choosing; nothing is sent before `Call.send`."""
 
     @abstractmethod
-    def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
-        """Listen to the outputs of an existing call, from index `start` up to and without `end`."""
+    def attach_call(self, call_id: str, start: int = 0, end: int | None = None, *, parent: str = "") -> Call:
+        """Listen to the outputs of an existing call, from index `start` up to and without `end`.
+
+        `parent` is the input that waits for them, inside a container.
+        """
 
 
 class Client(_Base):

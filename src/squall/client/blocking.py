@@ -109,9 +109,11 @@ class BlockingClient(Client):
         self.session.add_call(state, trace=trace)
         return BlockingCall(self, state)
 
-    def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> BlockingCall:
+    def attach_call(
+        self, call_id: str, start: int = 0, end: int | None = None, *, parent: str = ""
+    ) -> BlockingCall:
         self._check_open()
-        state = CallState(call_id, attach=(start, end))
+        state = CallState(call_id, parent=parent, attach=(start, end))
         self.session.add_call(state)
         self.flush()
         return BlockingCall(self, state)

@@ -164,7 +164,8 @@ class CallState(Target):
         if self._waiting or (self._sent_last and (self.durable or not new_session)):
             messages += self._inputs(list(self._waiting.values()))
         if self._attached or self.accepted_upto >= 0:
-            messages.append(Attach(self.id, self._seen.low, self._end))
+            parent = self.parent if self._attached else ""
+            messages.append(Attach(self.id, self._seen.low, self._end, parent))
         messages += [Credit(self.id, index, upto) for index, upto in self._credits.items()]
         if self._cancel is not None:
             messages.append(self._cancel)

@@ -199,7 +199,9 @@ class Agent(Owner):
     def _revoke(self, message: m.Revoke) -> None:
         container = self._containers.get(message.container)
         if container is not None:
-            container.revoke([(i, n) for i, n in message.inputs], terminate=message.terminate)
+            container.revoke(
+                [(i, n) for i, n in message.inputs], terminate=message.terminate, recall=message.recall
+            )
 
     def _credit(self, message: m.NodeCredit) -> None:
         container = self._containers.get(message.container)

@@ -87,9 +87,9 @@ class Container(Owner):
     def credit(self, input_id: str, upto: int) -> None:
         self._talk.credit(input_id, upto)
 
-    def revoke(self, keys: list[tuple[str, int]], *, terminate: bool) -> None:
+    def revoke(self, keys: list[tuple[str, int]], *, terminate: bool, recall: bool) -> None:
         for input_id, attempt in keys:
-            self._talk.revoke((input_id, attempt))
+            self._talk.revoke((input_id, attempt), recall=recall)
         if terminate:
             self.must_end(ends.TERMINATED)
 

@@ -136,13 +136,14 @@ class Conversation(Payloads):
                 if self.inputs.get(attempt.number) is not None:
                     self._send(protocol.encode(protocol.CREDIT, attempt.number, {"upto": upto}))
 
-    def revoke(self, key: tuple[str, int]) -> None:
-        """Cancel an attempt. Unknown ones have their outputs on the way."""
+    def revoke(self, key: tuple[str, int], *, recall: bool = False) -> None:
+        """Cancel an attempt (`recall`: unless it has begun). Unknown ones have their outputs on the way."""
         attempt = self.inputs.find(key)
         if attempt is None or attempt.dropped:
             return
         if self.inputs.has_begun(attempt):
-            self._deadlines.cancel(attempt, "cancelled")
+            if not recall:
+                self._deadlines.cancel(attempt, "cancelled")
             return
         if self.inputs.drop(attempt):
             self._ring(attempt)

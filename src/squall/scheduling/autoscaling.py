@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from squall.scheduling.model import FunctionConfig
     from squall.scheduling.state import Container, Function
 
 #: Work that may wait inside a container, in seconds: hides a round trip, and is too short to matter when
@@ -24,10 +25,31 @@ def room(function: Function, container: Container) -> int:
     if function.config.single_use:
         return 0 if container.used else 1
     window = capacity = function.config.capacity
-    if function.mean is not None:
+    if blocked(function.config, container):
+        return 0
+    if function.mean is not None and not function.nests:  # nothing shall wait behind one that waits
         ahead = int(capacity * PREFETCH_SECONDS / max(function.mean, 1e-9))
         window = max(capacity, min(PREFETCH_MAX, ahead))
     return window - len(container.inputs)
+
+
+def blocked(config: FunctionConfig, container: Container) -> bool:
+    """Whether all that it may work at waits for other inputs: it takes nothing in until one of them ends.
+
+    A batch waits as its first input does.
+    """
+    return len(container.waiting) * max(1, config.batch) >= config.capacity
+
+
+def able(function: Function) -> list[Container]:
+    """Containers that run or will run inputs, without those in which all waits."""
+    return [c for c in function.live() if not blocked(function.config, c)]
+
+
+def lends(config: FunctionConfig, container: Container) -> bool:
+    """Whether all that runs in it waits for other inputs, so that others may have its CPU meanwhile."""
+    running = min(len(container.inputs), config.capacity)
+    return bool(container.waiting) and len(container.waiting) * max(1, config.batch) >= running
 
 
 def desired(function: Function, outstanding: int) -> int:

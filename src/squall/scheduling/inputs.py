@@ -6,6 +6,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 from squall.scheduling import model as m
+from squall.scheduling.nesting import Nesting
 from squall.scheduling.state import Input
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ _RETRIABLE = ("exception", "timeout", "failed")
 class InputLedger:
     """Inputs that have no final outcome yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, containers: Mapping[str, Container], functions: Mapping[str, Function]) -> None:
         self.inputs: dict[str, Input] = {}
+        self.nesting = Nesting(self.inputs, containers)
+        self._containers = containers
+        self._functions = functions
         self._delayed: list[tuple[float, str]] = []
 
     # ------------------------------------------------------------------------------------------- questions
@@ -52,16 +56,20 @@ class InputLedger:
         """New inputs go to the end of the queue; one that is here already is here once."""
         for input_id in event.inputs:
             if input_id not in self.inputs:
-                self.inputs[input_id] = Input(input_id, event.function, event.attempt)
-                function.queue.append(input_id)
+                self.inputs[input_id] = record = Input(input_id, event.function, event.attempt)
+                function.queue.append(record)
 
     def assign(self, function: Function, container: Container, count: int) -> tuple[tuple[str, int], ...]:
-        """Move up to `count` inputs from the queue into the container, each as a new attempt."""
+        """Move up to `count` inputs from the queue into the container, each as a new attempt.
+
+        Of a function whose inputs wait for others, what somebody waits for comes first, the deepest before
+        all: to begin more of what will wait would only fill the nodes.
+        """
         attempts: list[tuple[str, int]] = []
         while function.queue and len(attempts) < count:
-            record = self.inputs[function.queue.popleft()]
+            record = self.inputs[function.queue.popleft(awaited_first=function.nests)]
             record.attempt += 1
-            record.container, record.started = container.id, False
+            record.container, record.started, record.recalled = container.id, False, False
             container.inputs[record.id] = record.attempt
             container.used = True
             attempts.append((record.id, record.attempt))
@@ -83,6 +91,9 @@ class InputLedger:
         return True
 
     def take_out(self, record: Input, container: Container) -> None:
+        for child in self.nesting.stop(record, container):
+            if child.container is None and child.due is None:
+                self._functions[child.function].queue.prefer_no_more(child.id)
         del container.inputs[record.id]
         record.container, record.started = None, False
 
@@ -91,15 +102,14 @@ class InputLedger:
         self.take_out(record, container)
         return self._unbegun(record, function)
 
-    def forget(
-        self, input_id: str, containers: Mapping[str, Container], functions: Mapping[str, Function]
-    ) -> None:
+    def forget(self, input_id: str) -> None:
         """The input is final."""
-        record = self.inputs.pop(input_id)
+        record = self.inputs[input_id]
         if record.container is not None:
-            containers[record.container].inputs.pop(input_id, None)
+            self.take_out(record, self._containers[record.container])
         elif record.due is None:
-            functions[record.function].queue.remove(input_id)
+            self._functions[record.function].queue.remove(input_id)
+        self._end(record)
 
     def due(self, now: float) -> list[Input]:
         """Inputs whose delay is over; they wait no more."""
@@ -114,12 +124,29 @@ class InputLedger:
 
     # ------------------------------------------------------------------------------------------------ ends
 
+    def recall(self, container: Container) -> list[tuple[str, int]]:
+        """Those of the container's inputs that may have to wait there for one that waits itself."""
+        recalled = []
+        for input_id, attempt in container.inputs.items():
+            record = self.inputs[input_id]
+            if not (record.started or record.recalled or record.cancelled):
+                record.recalled = True
+                recalled.append((input_id, attempt))
+        return recalled
+
+    def came_back(self, record: Input, event: m.InputFinished, function: Function) -> m.Action | None:
+        """If the node gave back what was recalled: first in the queue again, at no cost."""
+        if not record.recalled or record.cancelled or event.status != "cancelled":
+            return None
+        function.queue.appendleft(record)
+        return m.Retrying(event.input, event.attempt, 0.0)
+
     def finish(self, record: Input, event: m.InputFinished, config: m.FunctionConfig, now: float) -> m.Action:
         """An outcome came for the attempt that counts: final, or one more try."""
         delay = self._retry(record, event.status, config, now)
         if delay is not None:
             return m.Retrying(event.input, event.attempt, delay)
-        del self.inputs[record.id]
+        self._end(record)
         return m.Deliver(event.input, event.attempt)
 
     def container_ended(
@@ -143,7 +170,7 @@ class InputLedger:
             return self._fail(
                 record, "interrupted", "the node lost the generator: it is not run again after a yield"
             )
-        function.queue.appendleft(record.id)
+        function.queue.appendleft(record)
         return None
 
     def _ended(
@@ -165,12 +192,16 @@ class InputLedger:
             return self._fail(
                 record, "killed", f"{event.message}; it ran {record.victim_runs} times and never ended"
             )
-        function.queue.appendleft(record.id)
+        function.queue.appendleft(record)
         return None
 
     def _fail(self, record: Input, code: str, message: str) -> m.FailInput:
-        del self.inputs[record.id]
+        self._end(record)
         return m.FailInput(record.id, code, message)
+
+    def _end(self, record: Input) -> None:
+        del self.inputs[record.id]
+        self.nesting.ended(record)
 
     def _retry(self, record: Input, status: str, config: m.FunctionConfig, now: float) -> float | None:
         """The delay of the next try in seconds, now waiting; None when this was the last."""

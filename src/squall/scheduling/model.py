@@ -106,6 +106,14 @@ class InputsArrived:
 
 
 @dataclass(frozen=True)
+class InputsAwaited:
+    """An input in a container waits until these, as far as they are unfinished, have ended."""
+
+    parent: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class InputsCancelled:
     inputs: tuple[str, ...]
     terminate: bool = False
@@ -182,6 +190,7 @@ Event = (
     | FunctionAdded
     | FunctionRemoved
     | InputsArrived
+    | InputsAwaited
     | InputsCancelled
     | ContainerReady
     | ContainerFailed
@@ -224,12 +233,16 @@ class AssignInputs:
 
 @dataclass(frozen=True)
 class RevokeInputs:
-    """Cancelled while assigned: the node interrupts or drops them."""
+    """Cancelled while assigned: the node interrupts or drops them.
+
+    `recall`: they are wanted elsewhere. The node drops those that have not begun, as cancelled.
+    """
 
     container: str
     node: str
     inputs: tuple[tuple[str, int], ...]
     terminate: bool = False
+    recall: bool = False
 
 
 @dataclass(frozen=True)
@@ -263,7 +276,7 @@ class FailInput:
 
     code: why the container ended ("oom", "exit", "signal", ...), "killed" (a victim too often),
     "start_failed", "cancelled", "interrupted" (a generator cut off after a yield), "unplaceable",
-    "removed".
+    "removed", "deadlock" (all that could make room for it waits for it).
     """
 
     input: str

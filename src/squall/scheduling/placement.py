@@ -5,20 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from squall.scheduling.model import Demand
     from squall.scheduling.state import Container, Gpus, Node
 
 
-def choose(demand: Demand, nodes: Iterable[Node]) -> tuple[Node, Gpus] | None:
+#: CPU of containers that only wait for other inputs, by node, in thousandths of a core.
+Lent = dict[str, int]
+
+
+def choose(demand: Demand, nodes: Iterable[Node], lent: Mapping[str, int]) -> tuple[Node, Gpus] | None:
     """The node with the least to spare that has room, and which of the GPU alternatives it gives.
 
     Alternatives count in the order of preference: a later one is looked at only when no node has the earlier.
+    `lent` CPU counts as free.
     """
     candidates = list(nodes)
     for gpus in _alternatives(demand):
-        fitting = [node for node in candidates if _fits(node, demand, gpus)]
+        fitting = [node for node in candidates if _fits(node, demand, gpus, lent)]
         if fitting:
             return min(fitting, key=_spare), gpus
     return None
@@ -35,14 +40,16 @@ def possible(demand: Demand, nodes: Iterable[Node]) -> bool:
     )
 
 
-def evictions(demand: Demand, nodes: Iterable[Node], idle: Iterable[Container]) -> list[Container]:
+def evictions(
+    demand: Demand, nodes: Iterable[Node], idle: Iterable[Container], lent: Mapping[str, int]
+) -> list[Container]:
     """Idle containers, the longest idle first, whose end makes room on one node; empty when none would do."""
     by_node: dict[str, list[Container]] = {}
     for container in sorted(idle, key=lambda c: (c.since, c.id)):
         by_node.setdefault(container.node, []).append(container)
     for node in nodes:
         for gpus in _alternatives(demand):
-            victims = _until_it_fits(node, demand, gpus, by_node.get(node.id, []))
+            victims = _until_it_fits(node, demand, gpus, by_node.get(node.id, []), lent)
             if victims:
                 return victims
     return []
@@ -61,9 +68,9 @@ def _alternatives(demand: Demand) -> list[Gpus]:
     return [((kind, count),) for kind, count in demand.gpus] or [()]
 
 
-def _fits(node: Node, demand: Demand, gpus: Gpus) -> bool:
+def _fits(node: Node, demand: Demand, gpus: Gpus, lent: Mapping[str, int]) -> bool:
     return (
-        demand.cpu_millis <= node.free_cpu
+        demand.cpu_millis <= node.free_cpu + lent.get(node.id, 0)
         and demand.memory_mib <= node.free_memory
         and all(count <= node.free_gpus.get(kind, 0) for kind, count in gpus)
     )
@@ -75,8 +82,10 @@ def _spare(node: Node) -> tuple[float, str]:
     return sum(node.free_gpus.values()) + share, node.id
 
 
-def _until_it_fits(node: Node, demand: Demand, gpus: Gpus, idle: list[Container]) -> list[Container]:
-    cpu, memory, have = node.free_cpu, node.free_memory, dict(node.free_gpus)
+def _until_it_fits(
+    node: Node, demand: Demand, gpus: Gpus, idle: list[Container], lent: Mapping[str, int]
+) -> list[Container]:
+    cpu, memory, have = node.free_cpu + lent.get(node.id, 0), node.free_memory, dict(node.free_gpus)
     victims: list[Container] = []
     for container in idle:
         cpu, memory = cpu + container.cpu_millis, memory + container.memory_mib

@@ -1,6 +1,7 @@
 """The scheduler: a state machine. Events go in, actions come out; nothing else happens.
 
-What it promises (tests/scheduling checks it with random histories): a node's capacity is never exceeded; an
+What it promises (tests/scheduling checks it with random histories): a node's memory and GPUs are never
+exceeded, and nothing is placed where the CPU is taken by containers that do not wait for nested calls; an
 input that arrived ends in exactly one Deliver or FailInput; attempt numbers of an input only grow and an
 outcome of any but the newest is dropped; what idles ends; what can never be placed fails at once.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from squall.scheduling import autoscaling, placement
+from squall.scheduling import autoscaling, deadlocks, placement
 from squall.scheduling import model as m
 from squall.scheduling.inputs import InputLedger
 from squall.scheduling.state import Container, Function, Node
@@ -34,8 +35,11 @@ class Scheduler:
         self._nodes: dict[str, Node] = {}
         self._functions: dict[str, Function] = {}
         self._containers: dict[str, Container] = {}
-        self._ledger = InputLedger()
+        self._ledger = InputLedger(self._containers, self._functions)
         self._dirty: set[str] = set()
+        self._watch = deadlocks.Watch(
+            deadlocks.Fleet(self._nodes, self._functions, self._containers, self._ledger.inputs)
+        )
         self._actions: list[m.Action] = []
         self._handlers: dict[type[m.Event], Callable[[Any, float], None]] = {
             m.NodeJoined: self._node_joined,
@@ -43,6 +47,7 @@ class Scheduler:
             m.FunctionAdded: self._function_added,
             m.FunctionRemoved: self._function_removed,
             m.InputsArrived: self._inputs_arrived,
+            m.InputsAwaited: self._inputs_awaited,
             m.InputsCancelled: self._inputs_cancelled,
             m.ContainerReady: self._container_ready,
             m.ContainerFailed: self._container_failed,
@@ -69,8 +74,8 @@ class Scheduler:
 
     def next_wakeup(self) -> float | None:
         """When a Tick is due, on the clock of `now`; None: nothing waits for time to pass."""
-        times = [t for t in (self._ledger.next_due(), *self._function_deadlines()) if t is not None]
-        return min(times, default=None)
+        times = (self._ledger.next_due(), self._watch.next_look(), *self._function_deadlines())
+        return min((t for t in times if t is not None), default=None)
 
     def waiting(self, function: str | None = None) -> int:
         """Inputs that no container holds, of one function or of all."""
@@ -157,7 +162,7 @@ class Scheduler:
         function.removed = True
         for input_id in self._ledger.of_function(event.function):
             self._actions.append(m.FailInput(input_id, "removed", "the app was stopped"))
-            self._ledger.forget(input_id, self._containers, self._functions)
+            self._ledger.forget(input_id)
         for container in function.live():
             self._stop(container, "the app was stopped", drain=False)
         if not function.containers:
@@ -174,6 +179,25 @@ class Scheduler:
         self._ledger.arrive(event, function)
         self._dirty.add(event.function)
 
+    def _inputs_awaited(self, event: m.InputsAwaited, _now: float) -> None:
+        parent = self._ledger.inputs.get(event.parent)
+        if parent is None or parent.container is None:
+            return
+        container, function = self._containers[parent.container], self._functions[parent.function]
+        for child in self._ledger.nesting.wait(parent, container, event.inputs):
+            if child.container is None and child.due is None:
+                self._functions[child.function].queue.prefer(child)
+                self._dirty.add(child.function)
+        if container.waiting:
+            function.nests = True
+            self._dirty |= {parent.function, *self._watch.starved}
+        if autoscaling.blocked(function.config, container):
+            recalled = self._ledger.recall(container)
+            if recalled:
+                self._actions.append(
+                    m.RevokeInputs(container.id, container.node, tuple(recalled), recall=True)
+                )
+
     def _inputs_cancelled(self, event: m.InputsCancelled, _now: float) -> None:
         revoked: dict[str, list[tuple[str, int]]] = {}
         for input_id in event.inputs:
@@ -184,7 +208,8 @@ class Scheduler:
                 record.cancelled = True
                 revoked.setdefault(record.container, []).append((input_id, record.attempt))
                 continue
-            self._ledger.forget(input_id, self._containers, self._functions)
+            self._ledger.forget(input_id)
+            self._dirty.add(record.function)
             self._actions.append(m.FailInput(input_id, "cancelled", "the call was cancelled"))
         for container_id, attempts in revoked.items():
             node = self._containers[container_id].node
@@ -210,7 +235,8 @@ class Scheduler:
         if event.status != "cancelled":
             function.observe_duration(event.seconds)
         self._ledger.take_out(record, container)
-        self._actions.append(self._ledger.finish(record, event, function.config, now))
+        back = self._ledger.came_back(record, event, function)
+        self._actions.append(back or self._ledger.finish(record, event, function.config, now))
         if not container.inputs:
             container.since = now
         self._dirty.add(record.function)
@@ -273,7 +299,7 @@ class Scheduler:
 
     def _tick(self, _event: m.Tick, now: float) -> None:
         for record in self._ledger.due(now):
-            self._functions[record.function].queue.append(record.id)
+            self._functions[record.function].queue.append(record)
             self._dirty.add(record.function)
         for function_id, function in self._functions.items():
             self._end_idle(function, now)
@@ -282,7 +308,7 @@ class Scheduler:
                 self._dirty.add(function_id)
 
     def _end_idle(self, function: Function, now: float) -> None:
-        live = function.live()
+        live = autoscaling.able(function)
         surplus = len(live) - autoscaling.keep(function)
         idle = sorted((c for c in live if c.idle), key=lambda c: (c.since, c.id))
         for container in idle[: max(0, surplus)]:
@@ -291,18 +317,30 @@ class Scheduler:
 
     def _settle(self, now: float) -> None:
         """Give waiting inputs to ready containers, then start what is missing; who has least comes first."""
+        self._break_deadlock(now)
+        self._dirty |= self._ledger.nesting.take_resumed()
         dirty, self._dirty = self._dirty, set()
         functions = [
             self._functions[f] for f in dirty if f in self._functions and not self._functions[f].removed
         ]
+        for name in self._watch.starved if functions else ():  # before somebody else gets what has come free
+            self._scale_up(self._functions[name], now)
         for function in functions:
             self._end_used(function)
             self._assign(function)
         if len(functions) > 1:
             held = Counter(self._functions[c.function].config.workspace for c in self._containers.values())
-            functions.sort(key=lambda f: (held[f.config.workspace], len(f.containers), f.config.id))
+            functions.sort(
+                key=lambda f: (
+                    held[f.config.workspace],
+                    not f.queue.awaited,
+                    len(f.containers),
+                    f.config.id,
+                )
+            )
         for function in functions:
             self._scale_up(function, now)
+        self._watch.note(functions, now)
 
     def _assign(self, function: Function) -> None:
         if not function.queue:
@@ -335,7 +373,7 @@ class Scheduler:
                     self._stop(container, "it was for one input")
 
     def _scale_up(self, function: Function, now: float) -> None:
-        live = function.live()
+        live = autoscaling.able(function)
         outstanding = len(function.queue) + sum(len(c.inputs) for c in live)
         missing = autoscaling.desired(function, outstanding) - len(live)
         if function.config.max_containers is not None:  # those that are ending still count
@@ -359,9 +397,12 @@ class Scheduler:
 
     def _start(self, function: Function, now: float) -> bool:
         demand = function.config.demand
-        place = placement.choose(demand, self._nodes.values())
+        place = placement.choose(demand, self._nodes.values(), {})
+        lent = self._lent_to(function) if place is None else {}
+        if lent:
+            place = placement.choose(demand, self._nodes.values(), lent)
         if place is None:
-            self._make_room(function)
+            self._make_room(function, lent)
             return False
         node, gpus = place
         container = Container(
@@ -372,7 +413,25 @@ class Scheduler:
         self._actions.append(m.StartContainer(container.id, function.config.id, node.id, gpus))
         return True
 
-    def _make_room(self, function: Function) -> None:
+    def _lent_to(self, function: Function) -> placement.Lent:
+        """The CPU that it may borrow: as many containers may as there are inputs that somebody waits for."""
+        lent: placement.Lent = {}
+        if function.queue.awaited <= sum(not c.ready for c in function.live()):
+            return lent
+        lenders = {self._ledger.inputs[i].container or "" for i in self._ledger.nesting.waiting}
+        for container in (self._containers[c] for c in lenders):
+            if autoscaling.lends(self._functions[container.function].config, container):
+                lent[container.node] = lent.get(container.node, 0) + container.cpu_millis
+        return lent
+
+    def _break_deadlock(self, now: float) -> None:
+        victim = self._watch.look(self._ledger.nesting.waiting, now)
+        if victim is not None:
+            self._ledger.forget(victim.input)
+            self._actions.append(m.FailInput(victim.input, "deadlock", victim.reason))
+            self._dirty.add(victim.function)
+
+    def _make_room(self, function: Function, lent: placement.Lent) -> None:
         """Idle containers of others end early for somebody whose own are all at work, as that of a function
         which waits for a call of itself; room comes with their exit, and nothing more ends until then.
         """
@@ -383,18 +442,18 @@ class Scheduler:
         if function.room or not all(c.inputs for c in live):
             return
         idle = [c for f in self._functions.values() if f is not function for c in self._spare(f)]
-        for container in placement.evictions(function.config.demand, self._nodes.values(), idle):
+        for container in placement.evictions(function.config.demand, self._nodes.values(), idle, lent):
             self._stop(container, "its room is needed")
             function.room.add(container.id)
 
     def _spare(self, function: Function) -> list[Container]:
-        live = function.live()
+        live = autoscaling.able(function)
         idle = sorted((c for c in live if c.idle), key=lambda c: (c.since, c.id))
         return idle[: max(0, len(live) - autoscaling.keep(function))]
 
     def _fail_queue(self, function: Function, code: str, message: str) -> None:
         for input_id in list(function.queue):
-            self._ledger.forget(input_id, self._containers, self._functions)
+            self._ledger.forget(input_id)
             self._actions.append(m.FailInput(input_id, code, message))
         function.start_failures = 0
 
@@ -405,7 +464,7 @@ class Scheduler:
 
     def _function_deadlines(self) -> Iterable[float]:
         for function in self._functions.values():
-            live = function.live()
+            live = autoscaling.able(function)
             if function.not_before and (function.queue or len(live) < autoscaling.keep(function)):
                 yield function.not_before
             if len(live) > autoscaling.keep(function):

@@ -18,10 +18,15 @@ _NEWEST = 0.2
 
 
 class InputQueue:
-    """Input ids in order; both ends and removal from the middle cost the same little."""
+    """Input ids in order; both ends and removal from the middle cost the same little.
+
+    Those that another input waits for are known by how deeply they are nested.
+    """
 
     def __init__(self) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
+        self._depths: dict[str, int] = {}
+        self._awaited: dict[int, OrderedDict[str, None]] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -29,23 +34,57 @@ class InputQueue:
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
 
-    def append(self, input_id: str) -> None:
-        self._ids[input_id] = None
+    @property
+    def awaited(self) -> int:
+        """How many of them another input waits for."""
+        return len(self._depths)
 
-    def appendleft(self, input_id: str) -> None:
-        self._ids[input_id] = None
-        self._ids.move_to_end(input_id, last=False)
+    def append(self, record: Input) -> None:
+        self._ids[record.id] = None
+        if record.waiters:
+            self.prefer(record)
 
-    def popleft(self) -> str:
-        return self._ids.popitem(last=False)[0]
+    def appendleft(self, record: Input) -> None:
+        self.append(record)
+        self._ids.move_to_end(record.id, last=False)
+
+    def prefer(self, record: Input) -> None:
+        """Another input waits for this one."""
+        self.prefer_no_more(record.id)
+        self._depths[record.id] = record.depth
+        self._awaited.setdefault(record.depth, OrderedDict())[record.id] = None
+
+    def popleft(self, *, awaited_first: bool = False) -> str:
+        """The oldest; with `awaited_first`, the oldest of the most deeply nested, if there is one."""
+        input_id = self.deepest() if awaited_first and self._depths else next(iter(self._ids))
+        self.remove(input_id)
+        return input_id
+
+    def deepest(self) -> str:
+        """The oldest of the most deeply nested."""
+        return next(iter(self._awaited[max(self._awaited)]))
 
     def remove(self, input_id: str) -> None:
         del self._ids[input_id]
+        self.prefer_no_more(input_id)
+
+    def prefer_no_more(self, input_id: str) -> None:
+        """Nobody waits for it."""
+        depth = self._depths.pop(input_id, None)
+        if depth is not None:
+            level = self._awaited[depth]
+            del level[input_id]
+            if not level:
+                del self._awaited[depth]
 
 
 @dataclass(slots=True)
 class Input:
-    """One input. It is in exactly one place: its function's queue, a container, or waiting for `due`."""
+    """One input. It is in exactly one place: its function's queue, a container, or waiting for `due`.
+
+    `awaits` are the unfinished inputs that it waits for, `waiters` those that wait for it, which makes it as
+    nested as `depth` says. `recalled`: its node gives it back unless it has begun.
+    """
 
     id: str
     function: str
@@ -57,11 +96,18 @@ class Input:
     victim_runs: int = 0
     yielded: bool = False
     cancelled: bool = False
+    recalled: bool = False
+    depth: int = 0
+    awaits: set[str] | None = None
+    waiters: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Container:
-    """`since` is when it became idle, or was asked for while it is not ready; `used`: it has had an input."""
+    """`since` is when it became idle, or was asked for while it is not ready; `used`: it has had an input.
+
+    `waiting` are those of its inputs that wait for others.
+    """
 
     id: str
     function: str
@@ -74,6 +120,7 @@ class Container:
     stopping: bool = False
     used: bool = False
     inputs: dict[str, int] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
 
     @property
     def idle(self) -> bool:
@@ -82,7 +129,10 @@ class Container:
 
 @dataclass(slots=True)
 class Node:
-    """Free amounts are totals less the demands of all containers that have not exited."""
+    """Free amounts are totals less the demands of all containers that have not exited.
+
+    Free CPU is below zero while containers that lent theirs have it back before the borrowers have ended.
+    """
 
     id: str
     cpu_millis: int
@@ -112,7 +162,8 @@ class Node:
 class Function:
     """`mean` is the running mean of seconds in user code, `start` of a container's start; None: unknown.
 
-    `room`: containers of others that were told to end for this function, and have not yet.
+    `room`: containers of others that were told to end for this function, and have not yet. `nests`: some of
+    its inputs waited for others.
     """
 
     config: FunctionConfig
@@ -127,6 +178,7 @@ class Function:
     removed: bool = False
     said: str = ""
     room: set[str] = field(default_factory=set)
+    nests: bool = False
 
     def observe_duration(self, seconds: float) -> None:
         self.mean = _mean(self.mean, seconds)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from squall.client.api import AsyncClient, Client
+from squall.sdk import context
 from squall.sdk.flows import finish
 from squall.sdk.method_calls import MethodCall
 from squall.sdk.refusals import translated
@@ -53,7 +54,8 @@ class Port(ABC, Generic[C]):
         return MethodCall(call, self._method) if self._method else call
 
     def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
-        return self.client.attach_call(call_id, start, end)
+        parent = context.current_input_id() or ""
+        return self.client.attach_call(call_id, start, end, parent=parent)
 
     @abstractmethod
     async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from squall.server.awaiting import attached
 from squall.server.model import Call
 from squall.server.names import Refusal, check_call
 from squall.store.base import CallRecord, NotFound
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from squall.server.calltable import CallTable
     from squall.server.catalog import Catalog
+    from squall.server.dispatch import Dispatcher
     from squall.server.model import Function
     from squall.server.session import Session
     from squall.server.tasks import Strands
@@ -31,9 +33,12 @@ STEP = 64
 class Attachments:
     """Outputs of durable calls come from the store, all others from memory."""
 
-    def __init__(self, table: CallTable, catalog: Catalog, store: Store, strands: Strands) -> None:
+    def __init__(
+        self, table: CallTable, catalog: Catalog, dispatcher: Dispatcher, store: Store, strands: Strands
+    ) -> None:
         self._table = table
         self._catalog = catalog
+        self._dispatcher = dispatcher
         self._store = store
         self._strands = strands
 
@@ -84,6 +89,9 @@ class Attachments:
         if call is None:
             return self._attach_stored(session, message)
         self._table.attach(session, call)
+        waits = attached(self._table, session, message)
+        if waits:
+            self._dispatcher.feed(*waits)
         if call.durable:
             return self._send_stored(session, call.id, message.start, message.end)
         self._resend(session, call, message.start)

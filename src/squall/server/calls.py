@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from squall.scheduling.model import InputsArrived, InputsCancelled
 from squall.server import methods, outcomes
 from squall.server.attachments import reaches
+from squall.server.awaiting import awaited, parent_of
 from squall.server.model import Call
 from squall.server.names import Refusal, check_blob, check_call
 from squall.store.base import CallRecord, InputRecord, StoreError
@@ -17,6 +18,7 @@ from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, OutputItem
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
+    from squall.scheduling.model import Event
     from squall.server.attachments import Attachments
     from squall.server.calltable import CallTable
     from squall.server.catalog import Catalog
@@ -123,18 +125,11 @@ class Calls:
             session.environment,
             message.kind,
             message.durable,
-            self._parent(session, message.parent),
+            parent_of(self._table, session, message.parent),
             self._clock.wall(),
         )
         self._table.open(call)
         return call
-
-    def _parent(self, session: Session, parent: str) -> str:
-        """Only a container can say which of its inputs made a call."""
-        entry = self._table.inputs.get(parent)
-        return (
-            parent if entry is not None and session.container and entry.container == session.container else ""
-        )
 
     async def _check_blobs(self, session: Session, items: Iterable[InputItem]) -> None:
         for item in items:
@@ -164,17 +159,28 @@ class Calls:
         fresh = self._add(session, call, message.items)
         call.complete = call.complete or message.last or call.cancelled
         self._note_feeder(session, call)
-        if call.ghost:  # a node could not tell which kind it is
+        if call.ghost:  # a node could not tell which kind it is, nor whose
             call.kind, call.ghost = message.kind, False
+            self._table.belongs(call, parent_of(self._table, session, message.parent))
         if call.cancelled or (session.ended and not call.durable):
             self._finish_cancelled(fresh)
         elif session.restored and self._pen.open:
             self._pen.hold(fresh)
-        elif fresh:
-            self._dispatcher.feed(InputsArrived(call.function.id, tuple(entry.id for entry in fresh)))
+        else:
+            self._dispatch(call, fresh, message.items)
         if fresh and waiting and call.function.waiting == waiting:  # who came later was not told yet
             session.send(Notice(call.function.app.id, waiting))
         self._table.close_if_over(call)
+
+    def _dispatch(self, call: Call, fresh: list[Input], items: Iterable[InputItem]) -> None:
+        events: list[Event] = []
+        if fresh:
+            events.append(InputsArrived(call.function.id, tuple(entry.id for entry in fresh)))
+        if call.parent:  # it waits for all of them, also for those that are here since before a restart
+            entries = (call.inputs.get(item.index) for item in items)
+            events += awaited(call, [entry for entry in entries if entry is not None])
+        if events:
+            self._dispatcher.feed(*events)
 
     def _note_feeder(self, session: Session, call: Call) -> None:
         if call.complete:

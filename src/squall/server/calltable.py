@@ -40,8 +40,13 @@ class CallTable:
         self.calls[call.id] = call
         call.function.calls.add(call.id)
         call.function.app.calls += 1
-        if call.parent:
-            self._children.setdefault(call.parent, set()).add(call.id)
+        self.belongs(call, call.parent)
+
+    def belongs(self, call: Call, parent: str) -> None:
+        """An input made the call (empty: none did), and is to take it along when it ends."""
+        call.parent = parent
+        if parent:
+            self._children.setdefault(parent, set()).add(call.id)
         self.lineage.opened(call)
 
     def move(self, call: Call, function: Function) -> None:

@@ -75,7 +75,7 @@ class ControlPlane(Acceptor):
         router = OutputRouter(table, store, dispatcher, clock, tasks)
         succession = Succession(table, dispatcher, router)
         self._apps.replace_function = succession.replace
-        self._attachments = Attachments(table, catalog, store, strands)
+        self._attachments = Attachments(table, catalog, dispatcher, store, strands)
         self._calls = Calls(
             table,
             self._attachments,

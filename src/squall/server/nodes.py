@@ -156,7 +156,7 @@ class Nodes:
     def _revoke(self, action: scheduling.RevokeInputs) -> None:
         node = self.nodes.get(action.node)
         if node is not None:
-            node.send(messages.Revoke(action.container, list(action.inputs), action.terminate))
+            node.send(messages.Revoke(action.container, list(action.inputs), action.terminate, action.recall))
 
     def _waiting(self, action: scheduling.Waiting) -> None:
         function = self._catalog.functions.get(action.function)

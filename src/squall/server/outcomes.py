@@ -17,6 +17,7 @@ _ERRORS = {
     "interrupted": "InternalFailure",
     "start_failed": "ExecutionError",
     "unplaceable": "ResourceExhaustedError",
+    "deadlock": "ResourceExhaustedError",
 }
 #: Why a container never became ready, likewise.
 _START_ERRORS = {"image": "ImageBuildError", "startup_timeout": "FunctionTimeoutError"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from squall.scheduling.model import InputsArrived
 from squall.server import outcomes
 from squall.server.attachments import call_of
+from squall.server.awaiting import awaited
 from squall.store.base import OutputRecord
 from squall.wire import codec
 from squall.wire.values import InputItem, OutputItem
@@ -74,8 +75,10 @@ class HoldingPen:
             if entry.held:
                 entry.held = False
                 groups.setdefault((entry.call.function.id, entry.attempt), []).append(entry.id)
+        calls = {entry.call for entry in held.values()}
         self._dispatcher.feed(
-            *(InputsArrived(function, tuple(ids), attempt) for (function, attempt), ids in groups.items())
+            *(InputsArrived(function, tuple(ids), attempt) for (function, attempt), ids in groups.items()),
+            *(event for call in calls for event in awaited(call, call.inputs.values())),
         )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from squall.scheduling.model import FunctionRemoved, InputsArrived
 from squall.server import outcomes
+from squall.server.awaiting import awaited
 from squall.wire.values import OutputItem
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Succession:
         for entry in entries:
             attempts.setdefault(entry.attempt, []).append(entry.id)
         self._dispatcher.feed(
-            *(InputsArrived(new.id, tuple(ids), attempt) for attempt, ids in attempts.items())
+            *(InputsArrived(new.id, tuple(ids), attempt) for attempt, ids in attempts.items()),
+            *(event for entry in entries for event in awaited(entry.call, [entry])),
         )
 
     def _end(self, entry: Input, *, gone: bool) -> None:

@@ -183,12 +183,14 @@ class Received:
 class Attach:
     """Send the outputs of a call to this session too, from this index on.
 
-    Of those that a durable call has already, only the ones below `end` are sent (None: all).
+    Of those that a durable call has already, only the ones below `end` are sent (None: all). `parent` is the
+    input that waits for them, when nested.
     """
 
     call: str
     start: int = 0
     end: int | None = None
+    parent: str = ""
 
 
 @dataclass(slots=True)
@@ -362,11 +364,15 @@ class Assign:
 
 @dataclass(slots=True)
 class Revoke:
-    """Cancel these attempts (running ones are interrupted, waiting ones dropped). Answered by outputs."""
+    """Cancel these attempts (running ones are interrupted, waiting ones dropped). Answered by outputs.
+
+    `recall`: only those that have not begun; others go on, and there is no answer.
+    """
 
     container: str
     inputs: list[tuple[str, int]]
     terminate: bool = False
+    recall: bool = False
 
 
 @dataclass(slots=True)
