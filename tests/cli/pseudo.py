@@ -61,9 +61,9 @@ class Pseudo:
             assert time.monotonic() < deadline, self.output
             assert self._read(), self.output
 
-    def end(self) -> int:
+    def end(self, patience: float = PATIENCE) -> int:
         """Read to the end; the exit status."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while self._read():
             assert time.monotonic() < deadline, self.output
         self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])

@@ -167,3 +167,11 @@ def test_which_terminals_can_do_it() -> None:
     assert is_able({"TERM": "xterm"})
     assert not any(is_able({"TERM": term}) for term in ("dumb", "", "unknown"))
     assert not is_able({})
+
+
+def test_a_build_that_runs_waits_for_nothing() -> None:
+    model = Model()
+    model.told("the image waits for a node to connect")
+    assert "waits for a node" in plain(model, 0.0)[-1]
+    model.build_log(BuildLog("im-1", b"Collecting\n", 1, 2), ["Collecting"], 0.0)
+    assert not any("waits" in line for line in plain(model, 1.0))

@@ -79,6 +79,7 @@ class Model:
         self.images[image] = Image(image, now)
 
     def build_log(self, log: BuildLog, lines: Iterable[str], now: float) -> None:
+        self.notice = ""  # the wait for a node is over
         image = self.images.setdefault(log.image, Image(log.image, now))
         if log.step:
             image.step, image.steps = log.step, log.steps
