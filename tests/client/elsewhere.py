@@ -51,10 +51,10 @@ _LINUX_NAMES: dict[ModuleType, str] = {
 #: Windows has none of these.
 _UNIX_NAMES: dict[ModuleType, str] = {
     os: """
-        O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_SYNC WNOHANG chown chroot fchown fork forkpty getegid
-        geteuid getgid getgroups getloadavg getpgid getsid getuid killpg lchown mkfifo mknod nice openpty posix_spawn
-        pread preadv pwrite pwritev register_at_fork sendfile setgid setgroups setsid setuid statvfs sync sysconf
-        uname wait wait3 wait4 waitid
+        O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_SYNC WNOHANG chown chroot fchown fork forkpty
+        getegid geteuid getgid getgroups getloadavg getpgid getsid getuid killpg lchown mkfifo mknod nice
+        openpty posix_spawn pread preadv pwrite pwritev register_at_fork sendfile setgid setgroups setsid
+        setuid statvfs sync sysconf uname wait wait3 wait4 waitid
     """,
     socket: "AF_UNIX CMSG_LEN CMSG_SPACE SCM_RIGHTS send_fds recv_fds",
     signal: """
