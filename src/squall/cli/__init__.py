@@ -19,6 +19,7 @@ COMMANDS = {
     "container": "squall.cli.container:container",
     "daemon": "squall.cli.daemon:daemon",
     "deploy": "squall.cli.deploy:deploy",
+    "doctor": "squall.cli.doctor:doctor",
     "node": "squall.cli.node:node",
     "run": "squall.cli.run:run",
     "status": "squall.cli.status:status",

@@ -184,6 +184,27 @@ class Trees:
             os.close(before)
 
 
+def takes_descriptors() -> bool:
+    """Whether this kernel takes an overlay's layers by descriptors of detached mounts. Needs root."""
+    try:
+        base = mounts.new_filesystem("tmpfs", mounts.NOSUID)
+    except OSError:
+        return False
+    opened = [base]
+    try:
+        for name in ("lower", "upper", "work"):
+            os.mkdir(name, dir_fd=base)
+        lower = mounts.clone_tree(base, "lower")
+        opened.append(lower)
+        opened.append(_overlay_by_descriptor([lower], Upper(base, "upper", "work", owner=0)))
+    except OSError:
+        return False
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return True
+
+
 def _make_upper(parent: int, name: str) -> None:
     """The directory that becomes the layer: the root of what the container sees, so it belongs to uid 0."""
     try:
