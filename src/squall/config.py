@@ -1,14 +1,15 @@
 """Where the client finds its server, and where the embedded server keeps its state.
 
 Each setting is an environment variable `SQUALL_<NAME>`, else a line of `~/.config/squall/config.toml`
-(`$SQUALL_CONFIG` names another file): `server_url`, `token`, `environment`.
+(`$SQUALL_CONFIG` names another file): `server_url`, `token`, `environment`. A table `[profiles.NAME]` holds
+further ones, which count when `profile = "NAME"` or `$SQUALL_PROFILE` choose them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,22 +18,37 @@ from squall.exception import InvalidError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SETTINGS = ("server_url", "token", "environment")
+
 
 @dataclass(frozen=True)
 class Config:
-    """`server_url` is empty for the embedded server of this machine."""
+    """`server_url` is empty for the embedded server of this machine, `profile` where none was chosen."""
 
     server_url: str = ""
     token: str = ""
     environment: str = "main"
+    profile: str = ""
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
     """The settings of this process. Raises InvalidError for a file that makes no sense."""
     environ = os.environ if environ is None else environ
-    names = ("server_url", "token", "environment")
-    values = {**_from_file(environ), **_from_environment(environ, names)}
-    return Config(**{name: values[name] for name in names if values.get(name)})
+    file = read_file(environ)
+    chosen = environ.get("SQUALL_PROFILE") or file.settings.get("profile", "")
+    if chosen and chosen not in file.profiles:
+        names = ", ".join(sorted(file.profiles)) or "none"
+        raise InvalidError(f"There is no profile {chosen!r} in {config_file(environ)}; it has: {names}.")
+    values = {**file.settings, **file.profiles.get(chosen, {}), **_from_environment(environ, SETTINGS)}
+    return Config(**{name: values[name] for name in SETTINGS if values.get(name)}, profile=chosen)
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """What the file says: settings by name, and those of each profile."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+    profiles: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def state_dir(environ: Mapping[str, str] | None = None) -> str:
@@ -60,13 +76,14 @@ def _from_environment(environ: Mapping[str, str], names: tuple[str, ...]) -> dic
     return {name: value for name in names if (value := environ.get(f"SQUALL_{name.upper()}"))}
 
 
-def _from_file(environ: Mapping[str, str]) -> dict[str, str]:
+def read_file(environ: Mapping[str, str] | None = None) -> ConfigFile:
+    """Raises InvalidError for a file that makes no sense. No file says nothing."""
     path = config_file(environ)
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return ConfigFile()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     # Only here, and by name: Python 3.10 has no tomllib, and `import squall` must not pay for it.
@@ -75,7 +92,11 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, str]:
         values = toml.loads(text)
     except ValueError as error:
         raise InvalidError(f"{path} is not TOML: {error}.") from None
-    wrong = [name for name, value in values.items() if not isinstance(value, str)]
-    if wrong:
-        raise InvalidError(f'{path}: {wrong[0]} must be a text in quotes, such as {wrong[0]} = "...".')
-    return dict(values)
+    profiles = values.pop("profiles", {})
+    if not isinstance(profiles, dict) or not all(isinstance(table, dict) for table in profiles.values()):
+        raise InvalidError(f"{path}: a profile is a table, such as [profiles.work].")
+    for table in (values, *profiles.values()):
+        wrong = [name for name, value in table.items() if not isinstance(value, str)]
+        if wrong:
+            raise InvalidError(f'{path}: {wrong[0]} must be a text in quotes, such as {wrong[0]} = "...".')
+    return ConfigFile(values, profiles)

@@ -48,6 +48,13 @@ ANSWERS: dict[str, Any] = {
         [control.ContainerInfo("ct-1", "f", "f", "no-1", "ready", 1e9, 1, 2.5, 64 << 20)]
     ),
     "logs.fetch": control.LogsFetched([("ct-1", "f", 1, b"out\n", 0.0), ("ct-1", "f", 2, b"err\n", 0.0)]),
+    "app.history": control.AppHistory([control.AppVersion(2, 0.0, "v2", ["f", "g"])]),
+    "app.rollback": control.AppPublished("ap-1", {"f": "fu-1"}, 3),
+    "function.lookup": control.FunctionInfo("fu-1", "ap-1", "f", version=4),
+    "function.stats": control.Stats({"ok": 8, "failed": 2}, 5.0, 2.0, 4, 1),
+    "call.list": control.CallList([control.CallSummary("fc-1", "map", "running", 0.0, 9, 3, durable=True)]),
+    "logs.read": control.LogsPage([LogItem("ct-1", "f", 1, b"of f\n", 0.0)], 0, live=False),
+    "container.stop": control.Empty(),
     "token.new": control.TokenCreated("default", "sq-secret"),
     "workspace.create": control.TokenCreated("team", "sq-secret"),
     "session.close": control.Empty(),
@@ -144,6 +151,41 @@ def test_container_list(server: FakeServer) -> None:
         "ct-1", "f", "ready", "1", "2.5", "s", "64", "MiB",
     ]  # fmt: skip
     assert json.loads(run("container", "list", "--json").output)[0]["id"] == "ct-1"
+
+
+def test_app_history_and_rollback(server: FakeServer) -> None:
+    head, row = run("app", "history", "hello").output.splitlines()
+    assert head.split() == ["Version", "Deployed", "Tag", "Functions"]
+    assert row.split() == ["2", "-", "v2", "f,", "g"]
+    assert json.loads(run("app", "history", "hello", "--json").output)[0]["functions"] == ["f", "g"]
+    server.got.clear()
+    assert run("app", "rollback", "hello", "1").output == "Deployed hello again as version 3.\n"
+    assert codec.unpack(asked(server).body, control.AppRollback) == control.AppRollback("hello", 1)
+    assert "VERSION" in run("app", "rollback", "hello", "0", code=2).output
+
+
+def test_function_info_and_calls(server: FakeServer) -> None:
+    text = run("function", "info", "hello::f").output
+    assert "Ended inputs:   2 failed, 8 ok" in text
+    assert "Mean time:      0.500 s, longest 2.000 s" in text
+    assert json.loads(run("function", "info", "hello::f", "--json").output)["stats"]["backlog"] == 4
+    assert run("function", "calls", "hello::f").output.splitlines()[1].split() == [
+        "fc-1", "map", "running", "3/9", "-",
+    ]  # fmt: skip
+    assert json.loads(run("function", "calls", "hello::f", "--json").output)[0]["durable"] is True
+
+
+def test_function_logs(server: FakeServer) -> None:
+    result = run("function", "logs", "hello::f")
+    assert (result.stdout, result.stderr) == ("of f\n", "")
+    read = next(r for r in server.of(m.Request) if r.method == "logs.read")
+    assert codec.unpack(read.body, control.LogsRead).function == "f"
+    assert "write APP::FUNCTION" in run("function", "info", "hello", code=1).output
+
+
+def test_container_logs_and_stop(server: FakeServer) -> None:
+    assert run("container", "logs", "ct-1").stdout == "out\n"
+    assert run("container", "stop", "ct-1").output == "Stopping ct-1.\n"
 
 
 def test_tokens_and_workspaces(server: FakeServer) -> None:

@@ -16,6 +16,7 @@ from squall.store.base import (
     NotFound,
     OutputRecord,
     StoreError,
+    VersionRecord,
 )
 
 if TYPE_CHECKING:
@@ -104,12 +105,18 @@ async def test_apps_come_newest_first(store: Store) -> None:
 
 
 async def test_publish_and_versions(store: Store) -> None:
-    await store.publish(APP, [function(1, "b"), function(1, "a")])
-    await store.publish(replace(APP, version=2), [function(2, "a")])
+    await store.publish(APP, [function(1, "b"), function(1, "a")], 5.0)
+    await store.publish(replace(APP, version=2), [function(2, "a")], 6.0)
     assert await store.functions("ap-1") == [function(2, "a")]
     assert await store.functions("ap-1", 1) == [function(1, "a"), function(1, "b")]
     assert await store.functions("ap-2") == []
     assert (await store.app("ap-1")).version == 2
+    tag = APP.tag
+    assert await store.versions("ap-1") == [
+        VersionRecord("ap-1", 2, 6.0, tag),
+        VersionRecord("ap-1", 1, 5.0, tag),
+    ]
+    assert await store.versions("ap-2") == []
     assert await store.function("fu-ap-1-b-1") == function(1, "b")
     with pytest.raises(NotFound):
         await store.function("fu-none")
@@ -118,9 +125,10 @@ async def test_publish_and_versions(store: Store) -> None:
 async def test_publish_is_all_or_nothing(store: Store) -> None:
     await store.put_app(APP)
     with pytest.raises(StoreError):
-        await store.publish(replace(APP, version=2), [function(2), function(2, app="ap-unknown")])
+        await store.publish(replace(APP, version=2), [function(2), function(2, app="ap-unknown")], 7.0)
     assert (await store.app("ap-1")).version == 1
     assert await store.functions("ap-1") == []
+    assert await store.versions("ap-1") == []
 
 
 async def test_manifests_belong_to_a_workspace(store: Store) -> None:
@@ -132,7 +140,7 @@ async def test_manifests_belong_to_a_workspace(store: Store) -> None:
 
 
 async def test_functions_change_one_by_one(store: Store) -> None:
-    await store.publish(APP, [function(1)])
+    await store.publish(APP, [function(1)], 5.0)
     variant = replace(function(1), id="fu-v", spec=b"", recipe=b"", parent="x", variant=b"asked")
     await store.put_function(variant)
     await store.put_function(replace(variant, autoscaler=b"scaled"))

@@ -16,11 +16,14 @@ from squall.cli.interrupts import INTERRUPTED
 #: Where each command is: module and name in it.
 COMMANDS = {
     "app": "squall.cli.app:app",
+    "config": "squall.cli.config:settings",
     "container": "squall.cli.container:container",
     "daemon": "squall.cli.daemon:daemon",
     "deploy": "squall.cli.deploy:deploy",
     "doctor": "squall.cli.doctor:doctor",
+    "function": "squall.cli.function:function",
     "node": "squall.cli.node:node",
+    "profile": "squall.cli.config:profile",
     "run": "squall.cli.run:run",
     "status": "squall.cli.status:status",
     "token": "squall.cli.token:token",
@@ -103,7 +106,10 @@ def _full_traceback() -> bool:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="squall")
 @click.option("--full-traceback", is_flag=True, help="Show where an error came from.")
-def main(full_traceback: bool) -> None:
+@click.option("--profile", metavar="NAME", help="Settings to use, of the configuration file.")
+def main(full_traceback: bool, profile: str | None) -> None:
     """Run Python functions in the cloud you own."""
     if full_traceback:
         os.environ["SQUALL_TRACEBACK"] = "1"
+    if profile:
+        os.environ["SQUALL_PROFILE"] = profile

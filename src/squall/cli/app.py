@@ -1,4 +1,4 @@
-"""`squall app`: list, stop, logs."""
+"""`squall app`: list, stop, logs, history, rollback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from squall.cli import output
 from squall.cli.server import server
-from squall.wire.control import AppRef, Empty, LogsFetch
+from squall.wire.control import AppRef, AppRollback, Empty, LogsFetch
 
 if TYPE_CHECKING:
     from squall.client.api import Client
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def app() -> None:
-    """Apps: list, stop, logs."""
+    """Apps: list, stop, logs, history, rollback."""
 
 
 @app.command("list")
@@ -43,6 +43,31 @@ def stop(name: str) -> None:
     with server() as client:
         client.request("app.stop", AppRef(name))
     click.echo(f"Stopped {name}.")
+
+
+@app.command()
+@click.argument("name")
+@output.json_option
+def history(name: str, *, as_json: bool) -> None:
+    """List the versions of a deployed app, the newest first."""
+    with server() as client:
+        versions = client.request("app.history", AppRef(name)).versions
+    if as_json:
+        output.echo_json(versions)
+        return
+    rows = [(v.version, output.when(v.created), v.tag or "-", ", ".join(v.functions)) for v in versions]
+    output.echo_table(("Version", "Deployed", "Tag", "Functions"), rows, "No versions.")
+
+
+@app.command()
+@click.argument("name")
+@click.argument("version", type=click.IntRange(min=1), required=False)
+@click.option("--strategy", type=click.Choice(["rolling", "recreate"]), default="rolling", show_default=True)
+def rollback(name: str, version: int | None, strategy: str) -> None:
+    """Deploy an earlier VERSION of an app again, as a new version; without one, that before the last."""
+    with server() as client:
+        published = client.request("app.rollback", AppRollback(name, version or 0, strategy))
+    click.echo(f"Deployed {name} again as version {published.version}.")
 
 
 @app.command()

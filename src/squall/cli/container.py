@@ -1,17 +1,18 @@
-"""`squall container`: list."""
+"""`squall container`: list, logs, stop."""
 
 from __future__ import annotations
 
 import click
 
 from squall.cli import output
+from squall.cli.app import write
 from squall.cli.server import server
-from squall.wire.control import Empty
+from squall.wire.control import ContainerRef, Empty, LogsFetch
 
 
 @click.group()
 def container() -> None:
-    """Containers: list."""
+    """Containers: list, logs, stop."""
 
 
 @container.command("list")
@@ -39,3 +40,22 @@ def list_(as_json: bool) -> None:
         for c in containers
     ]
     output.echo_table(columns, rows, "No containers.")
+
+
+@container.command()
+@click.argument("container_id")
+@click.option("-n", "--tail", default=1000, show_default=True, help="Pieces of output, the newest.")
+def logs(container_id: str, tail: int) -> None:
+    """Print what a container wrote; also one that has ended, while its app's output is kept."""
+    with server() as client:
+        for _, _, fd, data, _ in client.request("logs.fetch", LogsFetch(container_id, tail)).text:
+            write(fd, data)
+
+
+@container.command()
+@click.argument("container_id")
+def stop(container_id: str) -> None:
+    """End a container at once; what it works on runs again in another."""
+    with server() as client:
+        client.request("container.stop", ContainerRef(container_id))
+    click.echo(f"Stopping {container_id}.")

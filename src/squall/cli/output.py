@@ -17,7 +17,7 @@ json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=Tr
 
 def echo_json(value: Any) -> None:
     """A message, a list of messages or plain data."""
-    click.echo(json.dumps(_plain(value), indent=2))
+    click.echo(json.dumps(plain(value), indent=2))
 
 
 def echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
@@ -59,9 +59,10 @@ def _text(value: object) -> str:
     return str(value) if value not in ("", None) else "-"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A message, or a list of them, as JSON has it."""
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return (
         dataclasses.asdict(value)
         if dataclasses.is_dataclass(value) and not isinstance(value, type)

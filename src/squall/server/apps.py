@@ -12,7 +12,9 @@ from squall.server.config import check_spec, recipe_manifests
 from squall.server.names import Refusal, check_app, check_blob, check_tags, new_id
 from squall.store.base import AppRecord, FunctionRecord
 from squall.wire import codec
+from squall.wire.control import AppPublish, AppVersion
 from squall.wire.hashing import recipe_id
+from squall.wire.values import FunctionSpec, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
     from squall.server.session import Session
     from squall.server.tasks import Tasks
     from squall.store.base import Blobs, Store
-    from squall.wire.control import AppPublish
-    from squall.wire.values import FunctionSpec
+    from squall.wire.control import AppRollback
 
 #: States of an app's record in which it is alive.
 LIVE = ("ephemeral", "detached", "deployed")
@@ -100,7 +101,7 @@ class Apps:
             tags = check_tags(body.tags) or app.record.tags
             record = replace(app.record, version=version, tags=tags, tag=body.tag[:MAX_TAG])
             rows = [self._row(record, spec, body) for spec in body.functions]
-            await self._store.publish(record, rows)
+            await self._store.publish(record, rows, self._clock.wall())
             if app.stopped:
                 raise Refusal("not_found", f"app {record.name} was stopped meanwhile")
             old = [*app.functions.values(), *app.variants.values()]
@@ -114,6 +115,40 @@ class Apps:
         await self._catalog.forget_old_variants(app)
         await self.keep_warm(functions)
         return app
+
+    async def history(self, app: App) -> list[AppVersion]:
+        """What was published of it, the newest first."""
+        return [
+            AppVersion(v.version, v.created, v.tag, [f.name for f in await self._published(app, v.version)])
+            for v in await self._store.versions(app.id)
+        ]
+
+    async def rollback(self, session: Session, body: AppRollback) -> App:
+        """Publish an earlier version's functions once more. The app keeps its tags."""
+        app = self._catalog.app(session, body.app)
+        if app.record.state != "deployed":
+            raise Refusal(
+                "invalid", f"app {app.record.name} is not deployed: only deployed apps have versions"
+            )
+        version = body.version or app.record.version - 1
+        known = {v.version: v for v in await self._store.versions(app.id)}
+        rows = await self._published(app, version) if version in known else []
+        if not rows or version == app.record.version:
+            raise Refusal(
+                "not_found",
+                f"app {app.record.name} has no earlier version {version}: see `squall app history`",
+            )
+        specs = [codec.unpack(row.spec, FunctionSpec) for row in rows]
+        recipes = {
+            spec.image: codec.unpack(row.recipe, Recipe) for row, spec in zip(rows, specs, strict=True)
+        }
+        tag = known[version].tag
+        return await self.publish(
+            session, AppPublish(app.id, specs, recipes, deploy=True, tag=tag, strategy=body.strategy)
+        )
+
+    async def _published(self, app: App, version: int) -> list[FunctionRecord]:
+        return [row for row in await self._store.functions(app.id, version) if not row.parent]
 
     async def _target(self, session: Session, body: AppPublish) -> App:
         if not body.deploy:

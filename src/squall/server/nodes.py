@@ -108,6 +108,13 @@ class Nodes:
             )
         )
 
+    def stop(self, container: Container) -> None:
+        """Its user wants it to end. What it works on comes back, and runs again."""
+        container.stopping = True
+        node = self.nodes.get(container.node)
+        if node is not None:
+            node.send(messages.StopContainer(container.id, drain=False))
+
     def _stop(self, action: scheduling.StopContainer) -> None:
         container = self.containers.get(action.container)
         if container is not None:

@@ -53,6 +53,16 @@ class AppRecord:
 
 
 @dataclass(frozen=True)
+class VersionRecord:
+    """That a version of an app was published, in wall-clock seconds; 0 for those of before schema 6."""
+
+    app: str
+    version: int
+    created: float
+    tag: str
+
+
+@dataclass(frozen=True)
 class FunctionRecord:
     """One function of one version of an app; `spec` and `recipe` are msgpack of wire values.
 
@@ -167,8 +177,12 @@ class Store(ABC):
         """Newest first; of all workspaces without `workspace`, in any state without `states`."""
 
     @abstractmethod
-    async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord]) -> None:
-        """The app's new state and a version's functions, in one transaction."""
+    async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord], created: float) -> None:
+        """The app's new state, a version and its functions, in one transaction."""
+
+    @abstractmethod
+    async def versions(self, app_id: str) -> list[VersionRecord]:
+        """The newest first."""
 
     @abstractmethod
     async def function(self, function_id: str) -> FunctionRecord:
@@ -216,6 +230,10 @@ class Store(ABC):
     @abstractmethod
     async def call(self, call_id: str) -> CallRecord:
         """Raises NotFound."""
+
+    @abstractmethod
+    async def calls_of(self, app_id: str, function: str, limit: int) -> list[CallRecord]:
+        """The durable calls of a function by name, of all versions of its app and variants, newest first."""
 
     @abstractmethod
     async def children(self, call_id: str) -> list[CallRecord]:

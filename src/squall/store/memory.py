@@ -18,6 +18,7 @@ from squall.store.base import (
     Store,
     StoreError,
     Upload,
+    VersionRecord,
     Workspace,
 )
 
@@ -36,6 +37,7 @@ class MemoryStore(Store):
         self._nodes: set[str] = set()
         self._apps: dict[str, AppRecord] = {}
         self._functions: dict[str, FunctionRecord] = {}
+        self._versions: dict[tuple[str, int], VersionRecord] = {}
         self._manifests: dict[tuple[str, str], bytes] = {}
         self._calls: dict[str, CallRecord] = {}
         self._inputs: dict[str, dict[int, InputRecord]] = {}
@@ -106,12 +108,16 @@ class MemoryStore(Store):
         ]
         return sorted(found, key=lambda app: (-app.created, app.id))
 
-    async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord]) -> None:
+    async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord], created: float) -> None:
         strangers = [f.id for f in functions if f.app != app.id and f.app not in self._apps]
         if strangers:
             raise StoreError(f"the record was refused: there is no app of function {strangers[0]}")
         await self.put_app(app)
         self._functions.update({f.id: f for f in functions})
+        self._versions[app.id, app.version] = VersionRecord(app.id, app.version, created, app.tag)
+
+    async def versions(self, app_id: str) -> list[VersionRecord]:
+        return sorted((v for v in self._versions.values() if v.app == app_id), key=lambda v: -v.version)
 
     async def function(self, function_id: str) -> FunctionRecord:
         return _found(self._functions, function_id, f"no function {function_id}")
@@ -168,6 +174,11 @@ class MemoryStore(Store):
 
     async def call(self, call_id: str) -> CallRecord:
         return _found(self._calls, call_id, f"no call {call_id}")
+
+    async def calls_of(self, app_id: str, function: str, limit: int) -> list[CallRecord]:
+        ids = {f.id for f in self._functions.values() if (f.app, f.name) == (app_id, function)}
+        mine = [call for call in self._calls.values() if call.function in ids]
+        return sorted(mine, key=lambda call: (-call.created, call.id))[:limit]
 
     async def children(self, call_id: str) -> list[CallRecord]:
         mine = [call for call in self._calls.values() if call.parent.rpartition(":")[0] == call_id]

@@ -68,6 +68,14 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE functions ADD COLUMN autoscaler BLOB NOT NULL DEFAULT x'';
     """,
     "CREATE TABLE nodes (id TEXT PRIMARY KEY);",
+    """
+    CREATE TABLE versions (
+        app TEXT NOT NULL REFERENCES apps, version INTEGER NOT NULL, created REAL NOT NULL, tag TEXT NOT NULL,
+        PRIMARY KEY (app, version)
+    );
+    INSERT INTO versions SELECT DISTINCT app, version, 0, '' FROM functions;
+    CREATE INDEX calls_function ON calls (function, created);
+    """,
 )
 
 

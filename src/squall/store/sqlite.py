@@ -20,6 +20,7 @@ from squall.store.base import (
     OutputRecord,
     Store,
     StoreError,
+    VersionRecord,
     Workspace,
 )
 from squall.store.database import open_database
@@ -129,12 +130,18 @@ class SqliteStore(Store):
         sql = f"SELECT {_APP} FROM apps WHERE {' AND '.join(conditions)} ORDER BY created DESC, id"
         return [_app(row) for row in await self._rows(sql, *args)]
 
-    async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord]) -> None:
+    async def publish(self, app: AppRecord, functions: Sequence[FunctionRecord], created: float) -> None:
         def work(db: sqlite3.Connection) -> None:
             _put_app(db, app)
             _put_functions(db, functions)
+            row = (app.id, app.version, created, app.tag)
+            db.execute("INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?)", row)
 
         await self._write(work)
+
+    async def versions(self, app_id: str) -> list[VersionRecord]:
+        sql = "SELECT app, version, created, tag FROM versions WHERE app = ? ORDER BY version DESC"
+        return [VersionRecord(*row) for row in await self._rows(sql, app_id)]
 
     async def function(self, function_id: str) -> FunctionRecord:
         sql = f"SELECT {_FUNCTION} FROM functions WHERE id = ?"
@@ -194,6 +201,11 @@ class SqliteStore(Store):
         return _call(
             await self._row(f"no call {call_id}", f"SELECT {_CALL} FROM calls WHERE id = ?", call_id)
         )
+
+    async def calls_of(self, app_id: str, function: str, limit: int) -> list[CallRecord]:
+        mine = "function IN (SELECT id FROM functions WHERE app = ? AND name = ?)"
+        sql = f"SELECT {_CALL} FROM calls WHERE {mine} ORDER BY created DESC, id LIMIT ?"
+        return [_call(row) for row in await self._rows(sql, app_id, function, limit)]
 
     async def children(self, call_id: str) -> list[CallRecord]:
         # The ids of its inputs are "<call>:<index>"; ";" comes after ":".

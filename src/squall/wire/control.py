@@ -103,6 +103,32 @@ class AppInfo:
 
 
 @dataclass(slots=True)
+class AppVersion:
+    """What was deployed once, in wall-clock seconds (0: not known any more)."""
+
+    version: int
+    created: float
+    tag: str
+    functions: list[str]
+
+
+@dataclass(slots=True)
+class AppHistory:
+    """`app.history`, the newest version first."""
+
+    versions: list[AppVersion]
+
+
+@dataclass(slots=True)
+class AppRollback:
+    """`app.rollback` -> AppPublished: an earlier version once more, as a new one; 0: the one before."""
+
+    app: str
+    version: int = 0
+    strategy: str = "rolling"
+
+
+@dataclass(slots=True)
 class AppTags:
     """`app.tags` -> AppTags as they are then: replaced by these, or (None) only read."""
 
@@ -226,6 +252,35 @@ class CallInfo:
 
 
 @dataclass(slots=True)
+class CallsQuery:
+    """`call.list`: the newest calls of a deployed app's function, of all its versions; `limit` 1 to 1,000."""
+
+    app: str
+    function: str
+    limit: int = 100
+
+
+@dataclass(slots=True)
+class CallSummary:
+    """state: "running", "done" or "cancelled"; "expired" once its results are forgotten."""
+
+    id: str
+    kind: str
+    state: str
+    created: float
+    inputs: int
+    done: int
+    durable: bool
+
+
+@dataclass(slots=True)
+class CallList:
+    """Newest first."""
+
+    calls: list[CallSummary]
+
+
+@dataclass(slots=True)
 class CallRef:
     call: str
     index: int = -1
@@ -272,6 +327,13 @@ class ContainerList:
     """`container.list` (Empty) -> ContainerList."""
 
     containers: list[ContainerInfo]
+
+
+@dataclass(slots=True)
+class ContainerRef:
+    """`container.stop`: it ends at once, and what it worked on runs again elsewhere."""
+
+    container: str
 
 
 @dataclass(slots=True)
@@ -378,6 +440,8 @@ METHODS: dict[str, tuple[type, type]] = {
     "app.lookup": (AppLookup, AppInfo),
     "app.list": (Empty, AppList),
     "app.tags": (AppTags, AppTags),
+    "app.history": (AppRef, AppHistory),
+    "app.rollback": (AppRollback, AppPublished),
     "app.stats": (StatsQuery, Stats),
     "blobs.missing": (BlobsHave, BlobsHave),
     "manifest.put": (ManifestPut, Empty),
@@ -388,8 +452,10 @@ METHODS: dict[str, tuple[type, type]] = {
     "function.variant": (FunctionVariant, FunctionInfo),
     "function.autoscaler": (FunctionAutoscaler, AutoscalerSettings),
     "call.get": (CallRef, CallInfo),
+    "call.list": (CallsQuery, CallList),
     "call.graph": (CallRef, CallGraph),
     "container.list": (Empty, ContainerList),
+    "container.stop": (ContainerRef, Empty),
     "logs.follow": (AppRef, Empty),
     "progress.follow": (AppRef, Empty),
     "logs.fetch": (LogsFetch, LogsFetched),

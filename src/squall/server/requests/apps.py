@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from squall.server.requests.registry import handles
-from squall.wire.control import AppInfo, AppList, AppPublished, AppTags, Empty
+from squall.wire.control import AppHistory, AppInfo, AppList, AppPublished, AppTags, Empty
 
 if TYPE_CHECKING:
     from squall.server.model import App
     from squall.server.services import Services
     from squall.server.session import Session
-    from squall.wire.control import AppCreate, AppLookup, AppPublish, AppRef
+    from squall.wire.control import AppCreate, AppLookup, AppPublish, AppRef, AppRollback
 
 
 @handles("app.create")
@@ -51,6 +52,19 @@ async def lookup(services: Services, session: Session, body: AppLookup) -> AppIn
 async def list_apps(services: Services, session: Session, _body: Empty) -> AppList:
     apps = sorted(services.catalog.visible(session), key=lambda app: app.record.created, reverse=True)
     return AppList([_info(services, app) for app in apps])
+
+
+@handles("app.history")
+async def history(services: Services, session: Session, body: AppRef) -> AppHistory:
+    app = services.catalog.deployed(session, body.app) or services.catalog.app(session, body.app)
+    return AppHistory(await services.apps.history(app))
+
+
+@handles("app.rollback")
+async def rollback(services: Services, session: Session, body: AppRollback) -> AppPublished:
+    app = services.catalog.deployed(session, body.app) or services.catalog.app(session, body.app)
+    app = await services.apps.rollback(session, replace(body, app=app.id))
+    return AppPublished(app.id, {name: f.id for name, f in app.functions.items()}, app.record.version)
 
 
 @handles("app.tags")

@@ -10,14 +10,19 @@ from squall.server.names import Refusal
 from squall.server.requests.registry import handles
 from squall.server.stats import total
 from squall.store.base import NotFound
-from squall.wire.control import CallGraph, CallInfo, FunctionInfo, Stats
+from squall.wire.control import CallGraph, CallInfo, CallList, CallSummary, FunctionInfo, Stats
+
+#: Calls of one answer.
+MAX_CALLS = 1_000
 
 if TYPE_CHECKING:
-    from squall.server.model import Function
+    from squall.server.model import Call, Function
     from squall.server.services import Services
     from squall.server.session import Session
+    from squall.store.base import CallRecord, Store
     from squall.wire.control import (
         CallRef,
+        CallsQuery,
         FunctionAutoscaler,
         FunctionGet,
         FunctionLookup,
@@ -102,6 +107,34 @@ async def get_call(services: Services, session: Session, body: CallRef) -> CallI
     inputs, done = await services.store.call_size(body.call)
     ready = body.index >= 0 and bool(await services.store.call_outputs(body.call, body.index, body.index + 1))
     return CallInfo(record.id, record.function, record.kind, inputs, done, record.complete, ready)
+
+
+@handles("call.list")
+async def list_calls(services: Services, session: Session, body: CallsQuery) -> CallList:
+    """Those that run now, durable or not, and the durable ones that are remembered."""
+    app = services.catalog.deployed(session, body.app) or services.catalog.app(session, body.app)
+    limit = max(1, min(body.limit, MAX_CALLS))
+    calls = (
+        c for c in services.table.calls.values() if c.function.app is app and c.function.name == body.function
+    )
+    found = {call.id: _live(call) for call in calls}
+    for record in await services.store.calls_of(app.id, body.function, limit):
+        if record.id not in found:
+            found[record.id] = await _summary(services.store, record)
+    newest = sorted(found.values(), key=lambda call: (-call.created, call.id))
+    return CallList(newest[:limit])
+
+
+def _live(call: Call) -> CallSummary:
+    state = "cancelled" if call.cancelled else "running" if call.unfinished else "done"
+    return CallSummary(call.id, call.kind, state, call.created, call.total, call.done, durable=call.durable)
+
+
+async def _summary(store: Store, record: CallRecord) -> CallSummary:
+    inputs, done = await store.call_size(record.id)
+    state = "done" if record.complete and done == inputs else "running"
+    state = "expired" if record.expired else "cancelled" if record.cancelled else state
+    return CallSummary(record.id, record.kind, state, record.created, inputs, done, durable=True)
 
 
 @handles("call.graph")

@@ -1,0 +1,98 @@
+"""`squall function`: info, calls, logs; of deployed apps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from squall.cli import output
+from squall.cli.app import write
+from squall.cli.server import server
+from squall.exception import InvalidError
+from squall.wire.control import CallsQuery, FunctionGet, FunctionInfo, FunctionLookup, LogsRead, StatsQuery
+
+if TYPE_CHECKING:
+    from squall.client.api import Client
+
+reference = click.argument("function", metavar="APP::FUNCTION")
+
+
+@click.group()
+def function() -> None:
+    """Functions of deployed apps: info, calls, logs."""
+
+
+@function.command()
+@reference
+@output.json_option
+def info(function: str, *, as_json: bool) -> None:
+    """Show a function: its version, what waits and runs, and how its inputs ended since the server began."""
+    with server() as client:
+        found = find(client, function)
+        stats = client.request("function.stats", StatsQuery(found.id, all_variants=True))
+    if as_json:
+        output.echo_json({"function": output.plain(found), "stats": output.plain(stats)})
+        return
+    ended = ", ".join(f"{count} {how}" for how, count in sorted(stats.ended.items()))
+    mean = stats.seconds / max(1, sum(stats.ended.values()))
+    output.echo_labels(
+        [
+            ("Function", found.id),
+            ("App", f"{found.app}, version {found.version}"),
+            ("Kind", "class" if found.class_ else "generator" if found.is_generator else "function"),
+            ("Containers", stats.runners),
+            ("Waiting inputs", stats.backlog),
+            ("Ended inputs", ended),
+            ("Mean time", f"{mean:.3f} s, longest {stats.longest:.3f} s"),
+        ]
+    )
+
+
+@function.command()
+@reference
+@click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@output.json_option
+def calls(function: str, limit: int, *, as_json: bool) -> None:
+    """List calls, the newest first: those that run, and spawned ones while their results are kept."""
+    with server() as client:
+        named = find(client, function)
+        found = client.request("call.list", CallsQuery(named.app, named.name, limit)).calls
+    if as_json:
+        output.echo_json(found)
+        return
+    rows = [(c.id, c.kind, c.state, f"{c.done}/{c.inputs}", output.when(c.created)) for c in found]
+    output.echo_table(("Call", "Kind", "State", "Inputs", "Created"), rows, "No calls.")
+
+
+@function.command()
+@reference
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+def logs(function: str, *, follow: bool) -> None:
+    """Print what a function's containers wrote."""
+    after = 0
+    with server() as client:
+        named = find(client, function)
+        while True:
+            wait = 10.0 if follow and after else 0.0
+            query = LogsRead(named.app, function=named.name, after=after, wait=wait)
+            page = client.request("logs.read", query)
+            for item in page.items:
+                write(item.fd, item.data)
+            done = page.upto == after
+            after = page.upto
+            if not page.live or (done and not follow):
+                return
+
+
+def find(client: Client, reference: str) -> FunctionInfo:
+    """A function of a deployed app, or one of any app by its id. Raises InvalidError, NotFoundError."""
+    app, separator, name = reference.partition("::")
+    found: FunctionInfo
+    if separator:
+        found = client.request("function.lookup", FunctionLookup(app, name))
+    elif reference.startswith("fu-"):
+        found = client.request("function.get", FunctionGet(reference))
+    else:
+        raise InvalidError(f"{reference!r} names no function: write APP::FUNCTION, or a function's id.")
+    return found
