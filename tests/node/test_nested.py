@@ -14,6 +14,8 @@ from squall.wire.values import PROTOCOL
 from tests.node.fake_server import until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.node.conftest import Node, Run
 
 CLIENT = (
@@ -62,6 +64,35 @@ def test_the_end_of_a_client_is_told(run: Run) -> None:
         await node.call(container)
         await node.server.expect(m.Nested, data=b"x")
         await node.server.expect(m.Nested, data=b"")
+
+    run(scenario)
+
+
+def test_what_is_said_while_the_server_is_away_waits_for_it(run: Run, tmp_path: Path) -> None:
+    """It would wait for an answer for ever."""
+
+    async def scenario(node: Node) -> None:
+        code = CLIENT + (
+            "import pathlib, time\n"
+            f"folder = pathlib.Path({str(tmp_path)!r})\n"
+            "def f():\n"
+            "    while not (folder / 'away').exists():\n"
+            "        time.sleep(0.01)\n"
+            "    s = connect()\n"
+            "    send(s, b'hello')\n"
+            "    (folder / 'said').touch()\n"
+            "    return receive(s)\n"
+        )
+        container = await node.container(code)
+        input_id = node.assign(container)
+        await node.server.expect(m.InputsStarted)
+        await node.server.stop()
+        (tmp_path / "away").touch()
+        await until((tmp_path / "said").exists)
+        await node.server.start()
+        relayed = await node.server.expect(m.Nested, data=b"hello")
+        node.server.send(m.Nested(container, relayed.connection, b"answer"))
+        assert b"answer" in (await node.server.output(input_id)).output.outcome.payload.data
 
     run(scenario)
 

@@ -74,6 +74,11 @@ class Agent:
         self, qualname: str, module: str = "work", payload: bytes = b"", **more: Any
     ) -> protocol.Frame:
         """CONFIG, and the answer."""
+        self.order(qualname, module, payload, **more)
+        return self.receive()
+
+    def order(self, qualname: str, module: str = "work", payload: bytes = b"", **more: Any) -> None:
+        """CONFIG."""
         if self.alarm is not None:
             self.alarm.close()
         self.alarm, end = socket.socketpair()
@@ -91,7 +96,6 @@ class Agent:
         }
         with end:
             self.send_with([end.fileno()], protocol.encode(protocol.CONFIG, 0, header, payload))
-        return self.receive()
 
     def load(self, code: str, qualname: str, **more: Any) -> None:
         """Start a runner with this function of this code, up to READY."""

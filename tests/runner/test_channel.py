@@ -34,6 +34,26 @@ def test_reconnects_with_the_input_it_runs(agent: Agent) -> None:
     assert agent.call(gate) == gate
 
 
+def test_it_is_ready_once_for_each_agent(agent: Agent) -> None:
+    """The first one dies while the function is loaded; the second asks by itself."""
+    code = "import os, time\nprint('go', flush=True)\nwhile not os.path.exists({!r}): time.sleep(0.01)\n"
+    gate = str(agent.folder / "gate")
+    (agent.source / "work.py").write_text(code.format(gate) + "def f():\n    return 1\n")
+    agent.start()
+    agent.order("f")
+    assert agent.process is not None
+    assert agent.process.stdout is not None
+    agent.process.stdout.readline()
+    assert agent.connection is not None
+    agent.connection.close()
+    agent.listener.close()
+    agent.listen()
+    open(gate, "w").close()
+    agent.accept()
+    assert agent.configure("f").kind == protocol.READY
+    assert agent.call() == 1
+
+
 def test_an_idle_runner_reconnects_and_is_ready_again(agent: Agent) -> None:
     agent.load("def f(x):\n    return x\n", "f")
     assert agent.call(1) == 1

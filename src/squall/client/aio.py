@@ -205,7 +205,9 @@ class AsyncioClient(AsyncClient):
         if self._closed:
             return True
         now = time.monotonic()
-        if self.session.welcome is None or fatal(error) or self._reconnect.exhausted(now):
+        # An agent that is away for a moment comes back; elsewhere the address may be wrong.
+        first = self.session.welcome is None and not self.endpoint.nested
+        if first or fatal(error) or self._reconnect.exhausted(now):
             known = isinstance(error, Error)
             self._reconnect.reset()
             self.session.fail(

@@ -275,7 +275,8 @@ class BlockingClient(Client):
 
     def _unreachable(self, error: Exception) -> None:
         now = time.monotonic()
-        first = self.session.welcome is None
+        # An agent that is away for a moment comes back; elsewhere the address may be wrong.
+        first = self.session.welcome is None and not self.endpoint.nested
         if first or fatal(error) or self._reconnect.exhausted(now):
             known = isinstance(error, Error)
             self.session.fail(

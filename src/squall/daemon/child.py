@@ -16,7 +16,7 @@ from squall.client import daemon_record
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 30.0
 #: Who lived longer than this starts without a pause (seconds).
-HEALTHY_S = 60.0
+HEALTHY_S = 10.0
 
 #: Runs a program once a line came; without one, because the supervisor died, it never does.
 _GATE = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "squall")

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("squall.node")
 
+#: Why nothing is read from clients inside.
+_NO_SERVER = "there is no server"
+
 
 class Container(Owner):
     """`run` is its whole life; everything else may be called at any time during it."""
@@ -54,6 +57,8 @@ class Container(Owner):
         inputs = Inputs(function.capacity, tells=function.batching.max_batch_size > 0)
         self._talk = Conversation(services, self.id, self._start.workspace, function.timeout, inputs, self)
         self._nested = NestedClients(self.id, services.link.send)
+        if not services.link.ready.is_set():
+            self._nested.pause(_NO_SERVER)
         self._door: Door | None = None
         self._process: Started | None = None
         self._order: End | None = None
@@ -124,10 +129,12 @@ class Container(Owner):
         self._nested.resume(why)
 
     def disconnected(self) -> None:
-        """Clients inside open new connections when the server is back."""
+        """Clients inside open new connections; what they say there waits until the server is back."""
         self._nested.close()
+        self._nested.pause(_NO_SERVER)
 
     def reconnected(self) -> None:
+        self._nested.resume(_NO_SERVER)
         self._talk.resend_yields()
 
     # -- what the runner says (conversation.Owner)

@@ -36,8 +36,8 @@ class LostError(Exception):
 class Channel:
     """Frames to and from the agent. `on_connect` gives the frames that open a connection.
 
-    A lost connection is made again inside `send` and `receive`; what could not be sent is sent then. Without
-    `reconnects` they raise LostError instead.
+    A lost connection is made again inside `send` and `receive`; what could not be sent is sent then, except
+    READY: the next agent asks anew by its CONFIG. Without `reconnects` they raise LostError instead.
     """
 
     def __init__(self, path: str) -> None:
@@ -86,7 +86,7 @@ class Channel:
     ) -> None:
         """One frame; a large payload goes in a memory file."""
         if len(payload) <= protocol.INLINE:
-            self._send(protocol.encode(kind, number, header, payload), [])
+            self._send(protocol.encode(kind, number, header, payload), [], again=kind != protocol.READY)
             return
         fd = memfd.of([payload])
         try:
@@ -129,13 +129,15 @@ class Channel:
         finally:
             os.close(fd)
 
-    def _send(self, data: bytes, descriptors: list[int]) -> None:
+    def _send(self, data: bytes, descriptors: list[int], *, again: bool = True) -> None:
         while True:
             try:
                 self._send_once(data, descriptors)
                 return
             except OSError:  # noqa: PERF203 - once, as a rule
                 self._reconnect()
+                if not again:
+                    return
 
     def _send_once(self, data: bytes, descriptors: list[int]) -> None:
         if self._socket is None:

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from squall.runner import protocol
 from squall.runner.channel import AGENT_PATIENCE, RETRY, AgentGoneError, LostError
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Connection:
     def _lost(self) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
+            # The next agent asks anew by its CONFIG.
+            self._unsent = deque(waiting for waiting in self._unsent if waiting[0][0] != protocol.READY)
             self._loop.remove_reader(self._channel.fileno())
             self._loop.call_soon(self._again)
 

@@ -18,7 +18,7 @@ class DriverError(Exception):
 
 
 class LostError(DriverError):
-    """The driver is out of touch with what it drives: that says nothing about the container asked for."""
+    """What it drives was killed or is out of touch: that says nothing about the container asked for."""
 
 
 @dataclass(frozen=True)

@@ -295,7 +295,8 @@ class NamespacesRuntime(Runtime):
         if waiting is None or waiting.done():
             messages.close_all(descriptors)
         elif "error" in message:
-            waiting.set_exception(DriverError(message["error"]))
+            kind = LostError if message.get("passing") else DriverError
+            waiting.set_exception(kind(message["error"]))
         else:
             waiting.set_result((message["ok"], descriptors))
 

@@ -268,8 +268,10 @@ class Scheduler:
                 self._actions.append(m.Waiting(function.config.id, event.message))
             function.short = True
             return
-        function.start_failures += 1
-        function.not_before = now + START_BACKOFF * 2 ** (function.start_failures - 1)
+        if container.since > function.failed_at:  # those that were under way together fail as one
+            function.start_failures += 1
+            function.failed_at = now
+            function.not_before = now + START_BACKOFF * 2 ** (function.start_failures - 1)
         final = not event.retry or function.start_failures >= MAX_START_FAILURES
         if final and not any(c.ready for c in function.live()):
             self._fail_queue(function, "start_failed", event.message)

@@ -171,7 +171,9 @@ class Function:
     containers: dict[str, Container] = field(default_factory=dict)
     mean: float | None = None
     start: float | None = None
+    #: Starts that failed one after another, and when the last one did that counted.
     start_failures: int = 0
+    failed_at: float = -1.0
     #: Its last start failed for a shortage, and its callers were told.
     short: bool = False
     not_before: float = 0.0

@@ -20,7 +20,7 @@ from squall.runtime.launcher import messages, trees
 from squall.runtime.launcher.gpus import GpuError, Gpus
 from squall.runtime.launcher.skeleton import Plan
 from squall.runtime.launcher.sources import SourceError, Sources
-from squall.runtime.launcher.workspaces import Workspace, WorkspaceError
+from squall.runtime.launcher.workspaces import Workspace, WorkspaceError, ZoneDiedError
 from squall.runtime.linux import processes
 from squall.runtime.network import Lease, NetworkError, NetworkPool, resolv_conf
 from squall.runtime.spec import ContainerSpec, ExitStatus, Usage
@@ -136,10 +136,13 @@ class Container:
         self._host.keeper.drop(f"container {self.spec.id}")
 
     def start(self) -> None:
-        """Raises `LaunchError`; nothing is left behind then."""
+        """Raises `LaunchError`, or `ZoneDiedError`; nothing is left behind then."""
         self._workspace.enter(self.spec.id)
         try:
             self._start()
+        except ZoneDiedError:
+            self.finish()
+            raise
         except (OSError, ValueError) as error:
             self.finish()
             raise LaunchError(self.error or f"cannot start a container: {error}") from None

@@ -20,7 +20,7 @@ from squall.runtime.launcher.container import Container, LaunchError, status_to_
 from squall.runtime.launcher.jobs import JobError, Jobs
 from squall.runtime.launcher.sources import SourceError
 from squall.runtime.launcher.validate import SpecError, checked_id, checked_path, parse_spec
-from squall.runtime.launcher.workspaces import Means, Workspace, WorkspaceError
+from squall.runtime.launcher.workspaces import Means, Workspace, WorkspaceError, ZoneDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,6 +188,8 @@ class Server:
             if operation is None:
                 raise RequestError(f"unknown operation {request.get('op')!r}")
             operation(agent, request)
+        except ZoneDiedError as error:
+            agent.send({"id": request.get("id"), "error": str(error), "passing": True})
         except (RequestError, SpecError, LaunchError, WorkspaceError, SourceError, JobError) as error:
             agent.send({"id": request.get("id"), "error": str(error)})
         except OSError as error:
@@ -359,7 +361,8 @@ class Server:
         else:
             agent, request_id = self._waiting.pop(name)
             reason = container.error or "the container died before its program ran"
-            agent.send({"id": request_id, "error": reason})
+            passing = container.error is None  # it had nothing to complain of: it was killed
+            agent.send({"id": request_id, "error": reason, "passing": passing})
 
     # The end.
 

@@ -29,6 +29,10 @@ class WorkspaceError(Exception):
     """A workspace cannot be served; the message is one line for a user."""
 
 
+class ZoneDiedError(WorkspaceError):
+    """Somebody killed the zone: the next request gets another one."""
+
+
 @dataclass
 class Zone:
     """A running zone: its process, and the socket to it."""
@@ -43,7 +47,7 @@ class Zone:
             answer, received = self._ask({"id": time.monotonic_ns(), **request}, descriptors)
         except (OSError, ValueError) as error:
             processes.send_signal(self.pidfd, signal.SIGKILL)
-            raise WorkspaceError(f"the workspace's zone has died ({error}); try again") from None
+            raise ZoneDiedError(f"the workspace's zone has died ({error}); try again") from None
         if "error" in answer:
             raise WorkspaceError(f"the kernel refuses a container: {answer['error']}")
         return received[0], answer

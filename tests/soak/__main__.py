@@ -1,0 +1,48 @@
+"""`scripts/soak`: kill parts of a running system at random under a mix of calls, and see what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.soak.run import Soak
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        "soak", description="Kill parts of a running Squall under a mix of calls."
+    )
+    parser.add_argument("--kills", type=int, default=20, help="how many (default: 20)")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(10**6), help="repeats the dice of a run"
+    )
+    parser.add_argument("--driver", default="", help="namespaces or process (default: the best of this host)")
+    parser.add_argument("--keep", action="store_true", help="keep the logs, and say where they are")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="squall-soak-"))
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True)
+
+    say(f"seed {given.seed}, {given.kills} kills")
+    soak = Soak(folder, given.seed, say, given.driver)
+    try:
+        faults = soak.run(given.kills)
+    finally:
+        if given.keep:
+            say(f"logs are in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    for line in [*soak.summary(), *(f"FAULT {fault}" for fault in faults[:30])]:
+        print(line)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

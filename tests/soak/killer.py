@@ -1,0 +1,98 @@
+"""Random kill -9 of parts of a running system."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from squall.client import daemon_record, embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: How often each part is chosen, against the others.
+WEIGHTS = {"server": 3, "node": 3, "launcher": 2, "zone": 2, "runner": 5, "keeper": 1, "supervisor": 1}
+#: Seconds between two kills, and how long a part that is wanted may be away.
+PAUSE_S = (0.1, 2.0)
+AWAY_S = 60.0
+
+
+class Killer:
+    """`say` is told of each kill. The seed decides what is killed and when, the clock what it hits."""
+
+    def __init__(self, state: str, seed: int, say: Callable[[str], None]) -> None:
+        self._state = state
+        self._random = random.Random(seed)
+        self._say = say
+        self.killed: dict[str, int] = dict.fromkeys(WEIGHTS, 0)
+        record = daemon_record.read(state)
+        assert record is not None
+        with_launcher = record.driver == "namespaces"
+        self._parts = [p for p in WEIGHTS if with_launcher or p not in {"launcher", "zone", "keeper"}]
+
+    def kill_one(self) -> None:
+        """After a pause, whatever the dice say; it waits for the part to be there."""
+        time.sleep(self._random.uniform(*PAUSE_S))
+        part = self._random.choices(self._parts, [WEIGHTS[p] for p in self._parts])[0]
+        dice = self._random.random()
+        deadline = time.monotonic() + AWAY_S
+        while not (pids := self._find(part)):
+            assert time.monotonic() < deadline, f"no {part} came within {AWAY_S:g} s"
+            time.sleep(0.05)
+        pid = pids[int(dice * len(pids))]
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return self.kill_one()
+        self.killed[part] += 1
+        self._say(f"kill -9 {part} ({pid})")
+        if part == "supervisor":
+            while daemon_record.read(self._state) is not None:
+                time.sleep(0.01)
+            embedded.ensure(self._state)  # as the next client does
+        return None
+
+    def _find(self, part: str) -> list[int]:
+        if part == "supervisor":
+            record = daemon_record.read(self._state)
+            return [record.process.pid] if record is not None else []
+        children = {c.name: c.pid for c in daemon_record.read_children(self._state)}
+        if part in {"server", "node", "launcher"}:
+            return [children[part]] if part in children else []
+        if part in {"zone", "keeper"}:
+            return [p for p in _processes() if _title(p).startswith(f"squall-{part}") and self._is_ours(p)]
+        return self._runners()
+
+    def _runners(self) -> list[int]:
+        """The program in each container, where it has begun."""
+        containers = Path(self._state, "node", "containers")
+        marks = {f"SQUALL_TASK_ID={path.name}\0".encode() for path in containers.glob("ct-*")}
+        found = []
+        for pid in _processes():
+            environ = _read(pid, "environ") + b"\0"
+            if any(mark in environ for mark in marks) and b"squall/runner" in _read(pid, "cmdline"):
+                found.append(pid)
+        return found
+
+    def _is_ours(self, pid: int) -> bool:
+        """Zones and keepers show no command line; their environment is that of the daemon."""
+        return f"SQUALL_STATE={self._state}\0".encode() in _read(pid, "environ") + b"\0"
+
+
+def _processes() -> list[int]:
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+
+
+def _title(pid: int) -> str:
+    return _read(pid, "comm").decode(errors="replace").strip()
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
