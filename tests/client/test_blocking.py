@@ -421,6 +421,19 @@ def test_a_refused_connection_is_told_as_it_is(
     client.close()
 
 
+def test_in_a_container_the_agent_may_be_away_at_first(server: FakeServer, tmp_path: Path) -> None:
+    endpoint = server.start(tmp_path / "s.sock", nested=True)
+    server.stop_listening()
+    client = BlockingClient(endpoint, Credentials())
+    opening = threading.Thread(target=client.open, args=(30,))
+    opening.start()
+    until(lambda: client._reconnect.active)
+    server.listen()
+    opening.join(30)
+    assert echo(client, b"x") == b"x"
+    client.close()
+
+
 def test_something_else_that_answers_is_told(server: FakeServer) -> None:
     endpoint = server.start()
     server.http = b"HTTP/1.1 404 Not Found\r\n\r\n"

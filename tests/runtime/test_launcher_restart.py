@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from squall.runtime.driver import DriverError
+from squall.runtime.driver import DriverError, LostError
 from squall.runtime.launcher.config import Config
 from squall.runtime.spec import Mount
 from tests.runtime.box import UID_BASE, Box, read_line
@@ -187,6 +187,22 @@ def test_what_a_launcher_had_asked_its_zone_confuses_no_other(own_box: Box) -> N
         box.do(box.runtime.kill(name))
         box.do(box.runtime.wait(name))
     close(running)
+
+
+def test_a_start_that_dies_with_its_zone_says_nothing_of_the_container(own_box: Box) -> None:
+    box = own_box
+    running = box.start("sleep", "600")
+    zone = _parent(_parent(running.pid))
+    spec = box.spec("sleep", "600")
+    os.kill(zone, signal.SIGSTOP)
+    start = box.loop.create_task(box.runtime.start(spec))
+    until(lambda: (box.do(_turn()), (box.state / "scratch" / spec.id / "upper").exists())[1])
+    until(lambda: _waits_for_zone(box.process.pid))
+    os.kill(zone, signal.SIGKILL)
+    with pytest.raises(LostError, match="zone has died"):
+        box.do(_result(start))
+    box.end(running)
+    assert box.sh("echo works").out == "works\n"
 
 
 def test_a_killed_keeper_is_replaced(own_box: Box) -> None:

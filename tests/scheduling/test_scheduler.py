@@ -250,6 +250,19 @@ def test_a_failed_start_is_tried_again_a_little_later_three_times() -> None:
     assert isinstance(w.final["in-0"], m.FailInput)
 
 
+def test_starts_that_were_under_way_together_fail_as_one() -> None:
+    """As those of a zone that was killed."""
+    w = world()
+    w.arrive("fu-1", 4)
+    w.now = 1.0
+    for container in list(w.boxes):
+        del w.boxes[container]
+        w.send(m.ContainerFailed(container, "it was killed", retry=True))
+    assert not w.final
+    w.run_to_the_end()
+    assert all(isinstance(end, m.Deliver) for end in w.final.values())
+
+
 def test_while_the_node_is_short_of_something_inputs_wait() -> None:
     w = world(max_containers=1)
     w.arrive("fu-1", 1)
