@@ -72,7 +72,7 @@ class Daemon:
     def life(self) -> Iterator[Daemon]:
         """Started by the first client, as for any user; after the block nothing is left of it."""
         before = leaks.snapshot()
-        _lend_base(Path(self.state))
+        lend_base(Path(self.state))
         with self.environment():
             try:
                 if self._arguments:
@@ -145,7 +145,7 @@ def _cache() -> Path:
     return Path(home) / "squall-tests" / "layers"
 
 
-def _lend_base(state: Path) -> None:
+def lend_base(state: Path) -> None:
     """The Debian that an earlier run of these tests made: to make it takes half a minute."""
     if os.geteuid() == 0 and _cache().is_dir():
         (state / "node").mkdir(parents=True)
