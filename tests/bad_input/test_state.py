@@ -172,6 +172,17 @@ def test_a_database_that_cannot_be_used(desk: Desk, spoil: object, told: str, to
     desk.works()
 
 
+#: Its one container starts before the disk fills and ends after: no other's files come and go meanwhile.
+LONE = """
+    import squall
+    app = squall.App("lone")
+
+    @app.function(max_containers=1, scaledown_window=1200)
+    def increment(x: int) -> int:
+        return x + 1
+    """
+
+
 @as_root
 @pytest.mark.skipif(shutil.which("mkfs.ext4") is None, reason="needs mkfs.ext4 (e2fsprogs)")
 def test_a_disk_that_fills_while_calls_are_spawned(tmp_path: Path) -> None:
@@ -183,7 +194,7 @@ def test_a_disk_that_fills_while_calls_are_spawned(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-o", "loop", str(image)) as disk:
         desk = Desk(tmp_path / "desk", str(disk / "state"))
         try:
-            desk.ok("deploy", "good.py")
+            desk.ok("deploy", desk.file("lone.py", LONE))
             fill_while_spawning(desk, disk)
             desk.works()
         finally:
@@ -194,13 +205,15 @@ def fill_while_spawning(desk: Desk, disk: Path) -> None:
     server = desk.child("server")
     client = BlockingClient(local(desk.state, start=False), Credentials())
     client.open(20)
-    increment = squall.Function.from_name("good", "increment", client=client)
+    increment = squall.Function.from_name("lone", "increment", client=client)
     kept = [increment.spawn(0)]
+    assert kept[0].get(timeout=60) == 1
     filler = disk / "filler"
     fill(filler, leave=256 << 10)
     line = spawn_until_refused(increment, kept)
     assert "\n" not in line
     assert "is full: free some space" in line
+    stuff(filler)
     assert "full: free some space" in desk.refused("run", "good.py")
     filler.unlink()
     assert [call.get(timeout=60) for call in kept] == list(range(1, len(kept) + 1))
@@ -223,3 +236,10 @@ def fill(path: Path, leave: int) -> None:
     with path.open("wb") as file:
         free = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
         os.posix_fallocate(file.fileno(), 0, free - leave)
+
+
+def stuff(path: Path) -> None:
+    """Take the last of the space."""
+    with path.open("ab", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(4096))

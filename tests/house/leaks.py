@@ -49,7 +49,7 @@ class Snapshot:
 
 
 def snapshot() -> Snapshot:
-    return Snapshot(_processes(), frozenset(_mounts() | _cgroups() | _links() | _tables()))
+    return Snapshot(_processes(), frozenset(_mounts() | cgroups() | _links() | _tables()))
 
 
 def left_behind(before: Snapshot, after: Snapshot, ours: tuple[str, ...]) -> list[str]:
@@ -126,15 +126,20 @@ def _is_ours(text: str) -> bool:
     return "squall" in text or "/pytest-of-" in text
 
 
-def _cgroups() -> set[str]:
-    """Every group named squall-something, at most four levels down, and those below it."""
-    root = Path("/sys/fs/cgroup")
-    tops = (p for depth in range(1, 5) for p in root.glob("/".join(["*"] * (depth - 1) + ["squall*"])))
-    return {f"cgroup {path}" for top in tops if top.is_dir() for path in (top, *_folders_below(top))}
+def cgroups(root: Path = Path("/sys/fs/cgroup")) -> set[str]:
+    """Every group named squall-something, at most four levels down, and those below it.
 
-
-def _folders_below(top: Path) -> list[Path]:
-    return [Path(base) / name for base, names, _ in os.walk(top) for name in names]
+    Groups of other programs come and go meanwhile: `os.walk` passes over a folder that is gone.
+    """
+    found = set()
+    for base, names, _ in os.walk(root):
+        depth = len(Path(base).relative_to(root).parts)
+        for name in list(names):
+            if base in found or name.startswith("squall"):
+                found.add(f"{base}/{name}")
+            elif depth == 3:
+                names.remove(name)
+    return {f"cgroup {path}" for path in found}
 
 
 def _links() -> set[str]:

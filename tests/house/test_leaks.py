@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.house.leaks import Process, Snapshot, left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MARK = f"{leaks.MARK}=mine"
 NOTHING = Snapshot(frozenset(), frozenset())
@@ -68,6 +70,21 @@ def test_another_session_is_not_blamed_on_us() -> None:
     ours = Process(9, "1", b"squall daemon", MARK.encode())
     after = Snapshot(frozenset({OTHER_SESSION, theirs, ours}), frozenset({"network link veth0"}))
     assert left_behind(NOTHING, after, (MARK,)) == ["process 9: squall daemon"]
+
+
+def test_groups_are_found_while_others_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("squall-a/b/c", "user/x/y/squall-d/e", "user/x/y/z/squall-too-deep", "gone/squall-b", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    scandir = os.scandir
+
+    def scan(path: str) -> object:
+        if os.fspath(path).endswith("/gone"):
+            raise OSError(errno.ENODEV, "No such device", path)  # what the kernel says of a removed group
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    found = ("squall-a", "squall-a/b", "squall-a/b/c", "user/x/y/squall-d", "user/x/y/squall-d/e")
+    assert leaks.cgroups(tmp_path) == {f"cgroup {tmp_path}/{name}" for name in found}
 
 
 def test_python_helpers_are_no_leak() -> None:
