@@ -601,8 +601,8 @@ def test_ctrl_c_interrupts_a_wait_and_the_client_goes_on(server: FakeServer, cli
 def test_ctrl_c_at_any_moment_leaves_a_working_client(server: FakeServer, client: BlockingClient) -> None:
     """Interrupts rain on a thread that calls, while another thread's calls must all succeed.
 
-    Python itself drops what a signal's handler raises in a finalizer or in a weak reference's callback, and the
-    collector runs those of earlier tests' garbage between any two instructions: so it pauses.
+    Python itself drops what a signal's handler raises in a finalizer or in a weak reference's callback, and
+    the collector runs those of earlier tests' garbage between any two instructions: so it pauses.
     """
     done: list[int] = []
     armed, stop = threading.Event(), threading.Event()

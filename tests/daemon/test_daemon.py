@@ -24,7 +24,7 @@ from squall.client.api import Watch
 from squall.client.blocking import BlockingClient
 from squall.client.connect import connect, local, remote
 from squall.client.core import Credentials
-from squall.wire.control import Empty, TokenNew
+from squall.wire.control import AppLookup, Empty, TokenNew
 from squall.wire.values import PROTOCOL
 
 if TYPE_CHECKING:
@@ -207,6 +207,19 @@ def test_it_ends_when_nobody_uses_it_and_not_before(state: str) -> None:
     client.close()
     until(lambda: not process.alive())
     assert ours(state) == []
+
+
+def test_deployed_apps_alone_do_not_keep_it(state: str) -> None:
+    """The next client starts it again, and finds them."""
+    embedded.ensure(state, ("--idle-exit", "1"))
+    process = record(state).process
+    client = connect()
+    app = client.request("app.lookup", AppLookup("kept", create_if_missing=True)).id
+    client.close()
+    until(lambda: not process.alive())
+    again = connect()
+    assert again.request("app.lookup", AppLookup("kept")).id == app
+    again.close()
 
 
 def test_sigterm_ends_it_within_ten_seconds(state: str) -> None:

@@ -16,6 +16,7 @@ from squall.daemon import host, main, privileges, programs, state, view
 from squall.daemon.options import Options, parse
 from squall.daemon.view import Identity
 from squall.exception import ConflictError, InvalidError
+from squall.wire.control import Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -230,6 +231,22 @@ def test_large_logs_are_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 # --------------------------------------------------------------------------------------------------- programs
+
+
+@pytest.mark.parametrize(
+    ("status", "remote", "needed"),
+    [
+        ({"sessions": 1}, True, False),
+        ({"sessions": 2}, False, True),
+        ({"sessions": 1, "containers": 1}, False, True),
+        ({"sessions": 1, "waiting_inputs": 1}, False, True),
+        ({"sessions": 1, "apps": 3}, False, False),
+        ({"sessions": 1, "apps": 3}, True, True),
+    ],
+)
+def test_what_a_daemon_is_needed_for(status: dict[str, int], *, remote: bool, needed: bool) -> None:
+    counts = {"apps": 0, "containers": 0, "waiting_inputs": 0, **status}
+    assert main.needed(Status("0", 1, "default", "main", [], **counts), remote=remote) is needed
 
 
 def test_command_lines() -> None:

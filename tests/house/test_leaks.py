@@ -73,17 +73,17 @@ def test_another_session_is_not_blamed_on_us() -> None:
 
 
 def test_groups_are_found_while_others_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("squall-a/b/c", "user/x/y/squall-d/e", "user/x/y/z/squall-too-deep", "gone/squall-b", "other"):
+    found = ("squall-a", "squall-a/b", "squall-a/b/c", "user/x/y/squall-d", "user/x/y/squall-d/e")
+    for name in (*found, "user/x/y/z/squall-too-deep", "gone/squall-b", "other"):
         (tmp_path / name).mkdir(parents=True)
     scandir = os.scandir
 
-    def scan(path: str) -> object:
+    def scan(path: str) -> Iterator[os.DirEntry[str]]:
         if os.fspath(path).endswith("/gone"):
             raise OSError(errno.ENODEV, "No such device", path)  # what the kernel says of a removed group
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", scan)
-    found = ("squall-a", "squall-a/b", "squall-a/b/c", "user/x/y/squall-d", "user/x/y/squall-d/e")
     assert leaks.cgroups(tmp_path) == {f"cgroup {tmp_path}/{name}" for name in found}
 
 

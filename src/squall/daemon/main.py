@@ -21,6 +21,7 @@ from squall.wire.values import PROTOCOL
 if TYPE_CHECKING:
     from squall.daemon.options import Options
     from squall.daemon.view import Identity
+    from squall.wire.control import Status
 
 
 def main(arguments: list[str]) -> int:
@@ -48,7 +49,7 @@ def serve(given: Options) -> None:
     driver, reasons = _driver(given.state)
     _record(given, driver, [*reasons, *losses])
     planned = programs.plan(given, driver, identity, environ)
-    Supervisor(given.state, planned, given.idle_exit, lambda: busy(given.state)).run()
+    Supervisor(given.state, planned, given.idle_exit, lambda: busy(given)).run()
 
 
 def _environ(given: Options) -> dict[str, str]:
@@ -105,14 +106,23 @@ def _record(given: Options, driver: str, losses: list[str]) -> None:
     daemon_record.write(given.state, record)
 
 
-def busy(directory: str) -> bool:
-    """Whether somebody needs the server: apps, containers, inputs, sessions besides this one."""
-    client = BlockingClient(local(directory, start=False), Credentials())
+def busy(given: Options) -> bool:
+    """Whether somebody needs the server. One that does not answer serves nobody."""
+    client = BlockingClient(local(given.state, start=False), Credentials())
     try:
         client.open()
-        status = client.request("status", Empty())
+        return needed(client.request("status", Empty()), remote=bool(given.listen))
     except Error:
-        return False  # a server that does not answer serves nobody
+        return False
     finally:
         client.close()
-    return bool(status.apps or status.containers or status.waiting_inputs or status.sessions > 1)
+
+
+def needed(status: Status, *, remote: bool) -> bool:
+    """Containers, inputs and sessions besides the asking one need the server.
+
+    Deployed apps alone do only with `remote` clients: those of this machine start a daemon that is away, and
+    find the apps in its state.
+    """
+    work = status.containers or status.waiting_inputs or status.sessions > 1
+    return bool(work or (remote and status.apps))
