@@ -102,7 +102,10 @@ class Catalog:
         return successor if function.request is None else await self.variant(successor, function.request)
 
     async def load(self, function_id: str) -> Function | None:
-        """A function of a live app, of whichever version; None when there is no such."""
+        """A function of a live app, of whichever version; None when there is no such.
+
+        A retired one stays for those who call it by its old id: `ready` finds its successor by it.
+        """
         if function_id not in self.functions:
             try:
                 record = await self._store.function(function_id)

@@ -27,7 +27,7 @@ class Settings:
     durable_inputs: int = 1_000_000
     #: Results of durable calls are kept so long.
     retention: float = 7 * 86_400.0
-    #: That a durable call was there, once its result has expired.
+    #: That a durable call was there, once its result has expired; and apps that were stopped.
     remembrance: float = 37 * 86_400.0
     #: Log bytes kept for one app, and apps whose logs are kept.
     log_bytes: int = 1 << 20

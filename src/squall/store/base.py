@@ -259,7 +259,8 @@ class Store(ABC):
     async def expire(self, before: float, forget: float) -> int:
         """Forget what calls have that are done and whose newest output is older than `before` (wall-clock
         seconds); returns how many. That they were there is remembered, for those made after `forget`.
-        A call that is not done loses nothing: its inputs would run again.
+        A call that is not done loses nothing: its inputs would run again. Stopped apps made before `forget`
+        go, with their functions.
         """
 
 

@@ -209,6 +209,9 @@ class MemoryStore(Store):
             self._inputs.pop(call_id, None)
             self._outputs.pop(call_id, None)
         self._calls = {i: c for i, c in self._calls.items() if not c.expired or c.created >= forget}
+        gone = {a.id for a in self._apps.values() if a.state == "stopped" and a.created < forget}
+        self._apps = {i: a for i, a in self._apps.items() if i not in gone}
+        self._functions = {i: f for i, f in self._functions.items() if f.app not in gone}
         return len(old)
 
     def _is_over(self, call: CallRecord, before: float) -> bool:

@@ -241,7 +241,7 @@ class SqliteStore(Store):
         total = 0
         while count := cast("int", await self._write(lambda db: _expire(db, before))):
             total += count
-        await self._write(lambda db: db.execute("DELETE FROM calls WHERE expired AND created < ?", (forget,)))
+        await self._write(lambda db: _forget(db, forget))
         return total
 
     # ------------------------------------------------------------------------------------------- the paths
@@ -319,6 +319,13 @@ def _expire(db: sqlite3.Connection, before: float) -> int:
     db.executemany("DELETE FROM inputs WHERE call = ?", ids)  # their outputs go with them
     db.executemany("UPDATE calls SET expired = 1 WHERE id = ?", ids)
     return len(ids)
+
+
+def _forget(db: sqlite3.Connection, made_before: float) -> None:
+    stopped = "SELECT id FROM apps WHERE state = 'stopped' AND created < ?"
+    db.execute("DELETE FROM calls WHERE expired AND created < ?", (made_before,))
+    db.execute(f"DELETE FROM functions WHERE app IN ({stopped})", (made_before,))
+    db.execute("DELETE FROM apps WHERE state = 'stopped' AND created < ?", (made_before,))
 
 
 def _call(row: tuple[Any, ...]) -> CallRecord:
