@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from squall.client import daemon_record, embedded
+from squall.client import daemon_record, embedded, service
 from squall.exception import ConnectionError as CannotReach
 from squall.exception import InvalidError, VersionError
 from squall.wire.values import PROTOCOL
@@ -88,6 +88,15 @@ def test_many_first_users_start_one_daemon(state: str) -> None:
     assert starts(state) == 1
     embedded.ensure(state)
     assert starts(state) == 1
+
+
+def test_a_service_is_waited_for_and_not_replaced(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "manager", lambda _state, _environ: "systemctl")
+    monkeypatch.setattr(embedded, "SERVICE_S", 0.1)
+    with pytest.raises(CannotReach, match=r"is a service here.*`systemctl start squall\.service`"):
+        embedded.ensure(state)
+    assert starts(state) == 0
+    monkeypatch.undo()
 
 
 def test_it_is_detached_from_its_caller(state: str, monkeypatch: pytest.MonkeyPatch) -> None:

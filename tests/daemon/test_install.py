@@ -15,8 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import squall.cli
-from squall.client import daemon_record, embedded
-from squall.daemon import install
+from squall.client import daemon_record, embedded, service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,7 +162,7 @@ def test_nonsense_is_refused(root: Path) -> None:
 
 
 def test_without_systemd_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(install, "BOOTED", str(tmp_path / "not there"))
+    monkeypatch.setattr(service, "BOOTED", str(tmp_path / "not there"))
     said = run("--user", "--state", tmp_path, code=1)
     assert said.startswith("squall: systemd does not run this machine")
     assert said.count("\n") == 1
@@ -171,7 +170,7 @@ def test_without_systemd_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_for_the_machine_it_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(install, "BOOTED", str(tmp_path))
+    monkeypatch.setattr(service, "BOOTED", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     said = run("--state", tmp_path, code=1)
     assert said == "squall: Only root can install for the machine: use sudo, or --user.\n"
@@ -196,3 +195,23 @@ def test_what_the_unit_runs_is_the_daemon(root: Path, tmp_path: Path) -> None:
             process.communicate(timeout=30)
     assert process.returncode == 0
     assert not embedded.answers(state)
+
+
+@pytest.mark.parametrize("user", [False, True])
+def test_clients_leave_an_enabled_service_to_systemd(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, user: bool
+) -> None:
+    """Enabled is what `systemctl enable` has linked; another state's daemon is no service."""
+    run("--root", root, "--state", "/var/lib/squall", *(["--user"] if user else []))
+    folder = root / ("home/me/.config/systemd/user" if user else "etc/systemd/system")
+    monkeypatch.setattr(service, "BOOTED", str(tmp_path))
+    monkeypatch.setattr(service, "MACHINE", str(root / "etc/systemd/system"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(root / "home/me/.config"))
+    assert service.manager("/var/lib/squall", os.environ) == ""
+    wanted = folder / f"{'default' if user else 'multi-user'}.target.wants"
+    wanted.mkdir()
+    (wanted / "squall.service").symlink_to(folder / "squall.service")
+    assert service.manager("/var/lib/squall", os.environ) == ("systemctl --user" if user else "systemctl")
+    assert service.manager("/var/lib/squall2", os.environ) == ""
+    monkeypatch.setattr(service, "BOOTED", str(tmp_path / "not there"))
+    assert service.manager("/var/lib/squall", os.environ) == ""

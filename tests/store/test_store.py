@@ -236,13 +236,14 @@ async def test_calls_expire_when_they_are_done(store: Store) -> None:
 
 async def test_apps_that_were_stopped_are_forgotten_in_the_end(store: Store) -> None:
     for name, state in (("ap-1", "stopped"), ("ap-2", "deployed"), ("ap-3", "ephemeral")):
-        await store.publish(replace(APP, id=name, name=name, state=state), [function(1, app=name)])
+        await store.publish(replace(APP, id=name, name=name, state=state), [function(1, app=name)], 1.0)
     await store.expire(0.0, APP.created)
     assert len(await store.apps()) == 3  # a record may be needed yet
     await store.expire(0.0, APP.created + 0.1)
     assert {app.id for app in await store.apps()} == {"ap-2", "ap-3"}
     with pytest.raises(NotFound):
         await store.function("fu-ap-1-f-1")
+    assert await store.versions("ap-1") == []
     assert (await store.function("fu-ap-2-f-1")).app == "ap-2"
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from squall import __version__, exception
-from squall.client import daemon_record
+from squall.client import daemon_record, service
 from squall.exception import InvalidError, PermissionDeniedError, VersionError
 from squall.wire.values import PROTOCOL
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: How long a start, and the end of a daemon, may take (seconds).
 START_S = 60.0
 STOP_S = 20.0
+#: How long systemd may take to start the service again (seconds).
+SERVICE_S = 20.0
 #: A daemon that nobody asked for by name ends after so many idle seconds.
 IDLE_EXIT_S = 900
 #: Linux's limit on the path of a Unix socket, with room for the names of other sockets below the state.
@@ -69,6 +71,8 @@ def ensure(state: str, arguments: Sequence[str] = ("--idle-exit", str(IDLE_EXIT_
                 return
         elif record is not None:
             stop(state)
+        elif manager := service.manager(state, os.environ):
+            _await_service(manager, deadline)
         elif (lock := _try_lock(state)) is not None:
             if started:
                 os.close(lock)
@@ -77,6 +81,15 @@ def ensure(state: str, arguments: Sequence[str] = ("--idle-exit", str(IDLE_EXIT_
             started = True
         time.sleep(0.02)
     raise exception.ConnectionError(_why(state))
+
+
+def _await_service(manager: str, deadline: float) -> None:
+    """It may be between two lives. Raises ConnectionError when it was away for long."""
+    if time.monotonic() > deadline - START_S + SERVICE_S:
+        raise exception.ConnectionError(
+            f"The daemon is a service here, and does not run: `{manager} start {service.UNIT}`, or "
+            f"`{manager} disable {service.UNIT}` to have clients start one."
+        )
 
 
 def _tell(losses: list[str]) -> None:

@@ -10,20 +10,18 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from squall.client import embedded
+from squall.client import embedded, service
+from squall.client.service import UNIT
 from squall.daemon import privileges, state
 from squall.exception import ConflictError, InvalidError, NotFoundError, PermissionDeniedError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-UNIT = "squall.service"
 #: The first line of what we wrote, and may write again.
 OURS = (
     "# Written by `squall daemon install`, which writes it anew: put changes into `systemctl edit squall`.\n"
 )
-#: There while systemd runs the machine (sd_booted(3)).
-BOOTED = "/run/systemd/system"
 #: The supervisor ends server, agent and launcher one after the other; twice what it grants them in all.
 _STOP_S = 60
 
@@ -51,7 +49,7 @@ class Plan:
 
 def plan(wish: Wish, environ: Mapping[str, str]) -> Plan:
     """What is to be written and run. Raises InvalidError, ConflictError."""
-    path = wish.root + os.path.join(_directory(wish, environ), UNIT)
+    path = wish.root + os.path.join(service.directory(environ, user=wish.user), UNIT)
     if os.path.exists(path) and not _is_ours(path):
         raise ConflictError(f"{path} is there and not from `squall daemon install`: move it away first.")
     manager = "systemctl --user" if wish.user else "systemctl"
@@ -61,7 +59,7 @@ def plan(wish: Wish, environ: Mapping[str, str]) -> Plan:
 
 def check_host(wish: Wish) -> None:
     """Raises NotFoundError, PermissionDeniedError, InvalidError where this machine or user cannot have it."""
-    if not os.path.isdir(BOOTED):
+    if not os.path.isdir(service.BOOTED):
         raise NotFoundError(
             "systemd does not run this machine, so there is nothing to install into: start the daemon with "
             "`squall daemon start`, or have your own init run `squall daemon start --foreground`."
@@ -84,13 +82,6 @@ def carry_out(chosen: Plan) -> None:
         os.replace(temporary, chosen.path)
     except OSError as error:
         raise InvalidError(f"Cannot write {chosen.path}: {error.strerror}.") from None
-
-
-def _directory(wish: Wish, environ: Mapping[str, str]) -> str:
-    if not wish.user:
-        return "/etc/systemd/system"
-    home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return os.path.join(home, "systemd", "user")
 
 
 def _is_ours(path: str) -> bool:
@@ -158,6 +149,8 @@ def _text(wish: Wish) -> str:
         "",
         "[Install]",
         f"WantedBy={'default' if wish.user else 'multi-user'}.target",
+        "",
+        *service.note(wish.state),
     ]
     return OURS + "\n".join(lines) + "\n"
 

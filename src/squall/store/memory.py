@@ -212,6 +212,7 @@ class MemoryStore(Store):
         gone = {a.id for a in self._apps.values() if a.state == "stopped" and a.created < forget}
         self._apps = {i: a for i, a in self._apps.items() if i not in gone}
         self._functions = {i: f for i, f in self._functions.items() if f.app not in gone}
+        self._versions = {i: v for i, v in self._versions.items() if v.app not in gone}
         return len(old)
 
     def _is_over(self, call: CallRecord, before: float) -> bool:

@@ -322,10 +322,13 @@ def _expire(db: sqlite3.Connection, before: float) -> int:
 
 
 def _forget(db: sqlite3.Connection, made_before: float) -> None:
-    stopped = "SELECT id FROM apps WHERE state = 'stopped' AND created < ?"
     db.execute("DELETE FROM calls WHERE expired AND created < ?", (made_before,))
-    db.execute(f"DELETE FROM functions WHERE app IN ({stopped})", (made_before,))
-    db.execute("DELETE FROM apps WHERE state = 'stopped' AND created < ?", (made_before,))
+    apps = db.execute(
+        "SELECT id FROM apps WHERE state = 'stopped' AND created < ?", (made_before,)
+    ).fetchall()
+    db.executemany("DELETE FROM functions WHERE app = ?", apps)
+    db.executemany("DELETE FROM versions WHERE app = ?", apps)
+    db.executemany("DELETE FROM apps WHERE id = ?", apps)
 
 
 def _call(row: tuple[Any, ...]) -> CallRecord:
