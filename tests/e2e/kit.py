@@ -61,6 +61,7 @@ class Daemon:
             if not self._driver:
                 patch.delenv("SQUALL_DRIVER", raising=False)
             patch.setattr(modes, "_clients", self._clients)
+            patch.setattr(embedded, "START_S", PATIENCE_S)
             patch.setattr(handles.OfContainer, "_functions", None)
             yield
 

@@ -53,9 +53,10 @@ def test_an_object_is_made_once_and_called_often() -> None:
 
 
 def test_each_set_of_parameters_has_its_own_containers() -> None:
-    containers = {size: Model(size=size).predict.remote(0)[3] for size in ("a", "b")}
+    lasting = Model.with_options(scaledown_window=300)
+    containers = {size: lasting(size=size).predict.remote(0)[3] for size in ("a", "b")}
     assert containers["a"] != containers["b"]
-    assert Model(size="a", layers=1).predict.remote(0)[3] == containers["a"]
+    assert lasting(size="a", layers=1).predict.remote(0)[3] == containers["a"]
 
 
 def test_idle_objects_leave_and_their_last_words_are_logged(here: Daemon) -> None:

@@ -55,7 +55,7 @@ def gated(what: str) -> tuple[str, str]:
     return what, _task()
 
 
-@app.function(max_containers=1, timeout=2)
+@app.function(max_containers=1, timeout=2, startup_timeout=300)
 @squall.concurrent(max_inputs=3)
 async def impatient(seconds: float) -> Any:
     await asyncio.sleep(seconds)
