@@ -47,6 +47,10 @@ ANSWERS: dict[str, Any] = {
     "container.list": control.ContainerList(
         [control.ContainerInfo("ct-1", "f", "f", "no-1", "ready", 1e9, 1, 2.5, 64 << 20)]
     ),
+    "secret.put": control.SecretInfo("st-1", "db", 1, ["PASSWORD", "USER"]),
+    "secret.list": control.SecretList([control.SecretInfo("st-1", "db", 2, ["PASSWORD"], 1e9, 1e9)]),
+    "secret.delete": control.Empty(),
+    "secret.rotate": control.Count(3),
     "logs.fetch": control.LogsFetched([("ct-1", "f", 1, b"out\n", 0.0), ("ct-1", "f", 2, b"err\n", 0.0)]),
     "app.history": control.AppHistory([control.AppVersion(2, 0.0, "v2", ["f", "g"])]),
     "app.rollback": control.AppPublished("ap-1", {"f": "fu-1"}, 3),
@@ -310,3 +314,40 @@ def test_help_is_quick() -> None:
     )
     assert done.stdout.splitlines()[-1] == "[]"
     assert time.monotonic() - began < 30
+
+
+def test_secrets_are_made_from_all_sides_and_never_shown(server: FakeServer, tmp_path: Path) -> None:
+    dotenv, data = tmp_path / ".env", tmp_path / "x.json"
+    dotenv.write_text("A=from-dotenv\nB=from-dotenv\n")
+    data.write_text('{"B": "from-json", "C": "from-json"}')
+    arguments = ["secret", "create", "db", "C=from-args", "D=-", "--from-dotenv", str(dotenv)]
+    arguments += ["--from-json", str(data), "--force"]
+    result = CliRunner().invoke(squall.cli.main, arguments, input="from-stdin\n")
+    assert result.exit_code == 0, result.output
+    assert "from-" not in result.output
+    put = codec.unpack(asked(server).body, control.SecretPut)
+    assert put.values == {"A": "from-dotenv", "B": "from-json", "C": "from-args", "D": "from-stdin"}
+    assert (put.name, put.mode) == ("db", "replace")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "a secret needs variables"),
+        (["hunter2"], "an argument is not KEY=VALUE: it has 7 characters"),
+        (["1A=hunter2"], "'1A' of KEY=VALUE= is no name"),
+    ],
+)
+def test_wrong_secrets_are_not_shown_either(server: FakeServer, arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(squall.cli.main, ["secret", "create", "db", *arguments])
+    assert result.exit_code != 0
+    assert said in result.output
+    assert "hunter2" not in result.output
+
+
+def test_secrets_are_listed_and_deleted(server: FakeServer) -> None:
+    assert "db    2        PASSWORD" in run("secret", "list").output
+    assert json.loads(run("secret", "list", "--json").output)[0]["keys"] == ["PASSWORD"]
+    assert run("secret", "delete", "db", "-y").output == "Deleted db.\n"
+    run("secret", "delete", "db", code=130)
+    assert "seals 3 secrets" in run("secret", "rotate-key").output

@@ -84,6 +84,7 @@ class FakeServer:
         self.uploads: list[str] = []
         self.manifests: dict[str, Manifest] = {}
         self.images: list[str] = []
+        self.secrets: dict[str, dict[str, str]] = {}
         self.calls: dict[str, FakeCall] = {}
         self.requests: list[str] = []
         self.refusals: dict[str, ServiceRefusal] = {}
@@ -116,6 +117,30 @@ class FakeServer:
             result = getattr(self, "_" + method.replace(".", "_"))(body)
             assert isinstance(result, control.METHODS[method][1]), method
             return result
+
+    def _secret_put(self, body: control.SecretPut) -> control.SecretInfo:
+        if body.name and body.mode == "create" and body.name in self.secrets:
+            raise ServiceRefusal("exists", f"there is a secret {body.name} already")
+        name = body.name or f"nameless-{hash(frozenset(body.values.items()))}"
+        before = self.secrets.get(name, {}) if body.mode == "update" else {}
+        merged = {**before, **body.values}
+        self.secrets[name] = {key: value for key, value in merged.items() if key not in body.removed}
+        return control.SecretInfo(f"st-{name}", body.name, 1, sorted(self.secrets[name]))
+
+    def _secret_get(self, body: control.SecretGet) -> control.SecretInfo:
+        keys = self.secrets.get(body.name)
+        if keys is None or not set(body.required) <= set(keys):
+            raise ServiceRefusal("not_found", f"no secret {body.name}, or no {body.required} in it")
+        return control.SecretInfo(f"st-{body.name}", body.name, 1, sorted(keys))
+
+    def _secret_list(self, body: control.Empty) -> control.SecretList:
+        names = sorted(name for name in self.secrets if not name.startswith("nameless"))
+        return control.SecretList([self._secret_get(control.SecretGet(name)) for name in names])
+
+    def _secret_delete(self, body: control.SecretDelete) -> control.Empty:
+        if self.secrets.pop(body.name, None) is None:
+            raise ServiceRefusal("not_found", f"no secret {body.name}")
+        return control.Empty()
 
     def _app_create(self, body: control.AppCreate) -> control.AppInfo:
         app = self._new_app(body.name, detach=body.detach)

@@ -494,7 +494,7 @@ def test_options_of_a_function(load: Load, server: FakeServer) -> None:
         ({"min_containers": 1}, "has no parameter min_containers="),
         ({"cloud": "moon"}, "cloud='moon' is not possible"),
         ({"volumes": {"/v": 1}}, "volumes= is not in this version"),
-        ({"secrets": [1]}, "secrets= is not in this version"),
+        ({"secrets": [1]}, r"secrets=\[1\] is not possible"),
     ],
 )
 def test_wrong_options(model: Any, options: dict[str, Any], said: str) -> None:

@@ -13,6 +13,7 @@ from squall.server.clock import Clock
 from squall.server.connection import Connection, Listener, Peer
 from squall.server.control import ControlPlane
 from squall.server.settings import Settings
+from squall.server.vault import Vault
 from squall.store.base import Identity
 from squall.store.memory import MemoryBlobs, MemoryStore
 from squall.wire import codec, control
@@ -138,6 +139,7 @@ class World:
     store: MemoryStore = field(default_factory=MemoryStore)
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     clock: ManualClock = field(default_factory=ManualClock)
+    vault: Vault = field(default_factory=Vault.in_memory)
     plane: ControlPlane = field(init=False)
     connections: list[FakeConnection] = field(default_factory=list)
 
@@ -165,6 +167,7 @@ class World:
             Authenticator(self.store, clock=self.clock.now),
             clock=self.clock,
             settings=self.settings,
+            vault=self.vault,
         )
         await self.plane.start()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,7 @@ from squall.store.base import (
     InputRecord,
     NotFound,
     OutputRecord,
+    SecretRecord,
     StoreError,
     VersionRecord,
 )
@@ -279,3 +280,41 @@ async def test_many_calls_expire(store: Store) -> None:
     for number in range(450):
         await store.add_inputs(replace(CALL, id=f"fc-{number}", complete=True), [])
     assert await store.expire(10.0, 0.0) == 450
+
+
+def secret(number: int, name: str = "", workspace: str = "default", **changes: Any) -> SecretRecord:
+    fields = {"keys": ("A", "B"), "sealed": b"\0sealed", "created": 1.0, "updated": 1.0, **changes}
+    return SecretRecord(f"st-{number}", workspace, "main", name, 1, **fields)
+
+
+async def test_secrets_by_name_and_workspace(store: Store) -> None:
+    first, other = secret(1, "db"), secret(2, "db", "other")
+    for record in (first, other, secret(3)):
+        await store.put_secret(record)
+    assert await store.secrets("default", "main") == [first]
+    assert await store.secrets("default", "staging") == []
+    assert await store.secret("other", "st-2") == other
+    with pytest.raises(NotFound):
+        await store.secret("default", "st-2")
+    with pytest.raises(StoreError):
+        await store.put_secret(secret(4, "db"))
+    changed = replace(first, version=2, sealed=b"new", updated=2.0, keys=("C",))
+    await store.put_secret(changed)
+    assert await store.secrets("default", "main") == [changed]
+    assert [s.id for s in await store.all_secrets()] == ["st-1", "st-2", "st-3"]
+    await store.remove_secret("st-1")
+    assert await store.secrets("default", "main") == []
+
+
+async def test_nameless_secrets_go_when_nobody_uses_them(store: Store) -> None:
+    for record in (secret(1), secret(2), secret(3, updated=9.0), secret(4, "named")):
+        await store.put_secret(record)
+    await store.use_secrets("ap-1", ["st-1", "st-4", "st-none"])
+    await store.use_secrets("ap-2", ["st-1"])
+    await store.use_secrets("ap-2", ["st-1"])
+    await store.release_secrets("", 5.0)
+    assert [s.id for s in await store.all_secrets()] == ["st-1", "st-3", "st-4"]
+    await store.release_secrets("ap-1", 5.0)
+    assert [s.id for s in await store.all_secrets()] == ["st-1", "st-3", "st-4"]
+    await store.release_secrets("ap-2", 5.0)
+    assert [s.id for s in await store.all_secrets()] == ["st-3", "st-4"]

@@ -25,6 +25,7 @@ COMMANDS = {
     "node": "squall.cli.node:node",
     "profile": "squall.cli.config:profile",
     "run": "squall.cli.run:run",
+    "secret": "squall.cli.secret:secret",
     "status": "squall.cli.status:status",
     "token": "squall.cli.token:token",
     "workspace": "squall.cli.workspace:workspace",

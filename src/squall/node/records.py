@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from squall.wire import codec
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Record:
-    """`folder/order` is the server's order; `folder/io` is what the container sees of us."""
+    """`folder/order` is the server's order, without secrets; `folder/io` is what the container sees of us."""
 
     folder: Path
     start: StartContainer
@@ -68,7 +68,7 @@ class Record:
             (self.folder / "gpus").write_text(json.dumps(list(gpus)))
         order = self.folder / "order"
         temporary = self.folder / "order.new"
-        temporary.write_bytes(codec.encode([self.start]))
+        temporary.write_bytes(codec.encode([replace(self.start, secrets={})]))
         os.replace(temporary, order)
 
 

@@ -109,9 +109,10 @@ def unisolated(
 
 
 def environment(start: StartContainer, image: BuiltImage, sockets: str) -> dict[str, str]:
-    """The image's variables, the function's, and ours."""
+    """The image's variables, those of secrets, the function's, and ours."""
     return {
         **image.env,
+        **start.secrets,
         **start.function.env,
         "SQUALL_TASK_ID": start.container,
         "SQUALL_IS_REMOTE": "1",
@@ -148,6 +149,7 @@ def config(start: StartContainer, trees: Mapping[str, Path] | None) -> dict[str,
         "name": function.name,
         "app": start.app,
         "function_id": start.function_id,
+        "secrets": sorted(start.secrets),
         "cancellation": CANCELLATION,
         "limit": PAYLOAD_LIMIT,
         "max_inputs": function.concurrency.max_inputs,

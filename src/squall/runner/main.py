@@ -120,6 +120,7 @@ class Runner:
     def _load(self, frame: Frame, payload: bytes | memoryview) -> Executor:
         config = frame.header
         context.function_id = config.get("function_id", "")
+        results.hide(config.get("secrets", []))
         target = loading.target(config, payload)
         self._interrupts.exception = loading.cancellation(config["cancellation"], Cancellation)
         executor = Executor(target, config["name"], config["limit"], self._interrupts)

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 
 _PROTOCOL = 5
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: Values of secrets in this process' environment: what has one in it does not leave as an object.
+hidden: list[bytes] = []
 #: What is told of a message or a traceback, in characters.
 _TEXT_LIMIT = 64 << 10
+#: Shorter values are no secrets (as in server/redaction.py).
+_SHORTEST = 4
 
 
 class Answer(NamedTuple):
@@ -35,9 +39,19 @@ def dump(value: object) -> bytes:
 
 
 def of_exception(error: BaseException) -> Answer:
-    """An exception of user code: as an object where it survives pickling, and told in words."""
+    """An exception of user code: as an object where it survives pickling, and told in words.
+
+    One that has a secret in it is only told: who takes the secrets out of words cannot read objects.
+    """
     header = {"s": "exception", **told(error)}
-    return Answer(header, _dump_exception(error))
+    data = _dump_exception(error)
+    return Answer(header, b"" if any(value in data for value in hidden) else data)
+
+
+def hide(names: list[str]) -> None:
+    """These variables of the environment are secrets."""
+    values = (os.environ.get(name, "").encode(errors="surrogateescape") for name in names)
+    hidden[:] = [value for value in values if len(value) >= _SHORTEST]
 
 
 def failed(kind: str, message: str) -> Answer:

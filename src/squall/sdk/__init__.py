@@ -13,6 +13,7 @@ from squall.sdk.output import enable_output
 from squall.sdk.parameters import parameter
 from squall.sdk.patterns import FilePatternMatcher
 from squall.sdk.retries import Retries
+from squall.sdk.secret import Secret
 from squall.sdk.sharing import batched, concurrent
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FunctionCall",
     "Image",
     "Retries",
+    "Secret",
     "batched",
     "concurrent",
     "current_function_call_id",

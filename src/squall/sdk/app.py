@@ -21,6 +21,7 @@ from squall.sdk.members import Member
 from squall.sdk.modes import Access, Mode
 from squall.sdk.parameters import parameter
 from squall.sdk.runs import Run
+from squall.sdk.secret import checked_secrets
 
 # What is said to a server loads when there is one: this module loads in every container.
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from squall.sdk.logs import Logs
     from squall.sdk.options import ClassOptions, FunctionOptions
     from squall.sdk.ports import Port
+    from squall.sdk.secret import Secret
     from squall.wire.control import AppInfo, LogsRead
 else:
 
@@ -58,7 +60,7 @@ _LATER = {
 class App:
     """Functions under one name. `squall run` runs it; `squall deploy` keeps it on the server.
 
-    `image` and `include_source` are for functions that do not say otherwise.
+    `image` and `include_source` are for functions that do not say otherwise; `secrets` are for all of them.
     """
 
     def __init__(
@@ -67,11 +69,12 @@ class App:
         *,
         tags: dict[str, str] | None = None,
         image: Image | None = None,
-        secrets: Sequence[object] = (),
+        secrets: Sequence[Secret] = (),
         volumes: Mapping[str | PurePosixPath, object] | None = None,
         include_source: bool = True,
     ) -> None:
-        unavailable.refuse("App", {"secrets": secrets, "volumes": volumes})
+        unavailable.refuse("App", {"volumes": volumes})
+        self._secrets = checked_secrets(secrets)
         self._name = None if name is None else checks.app_name(name)
         self._image = checked_image(image)
         self._include_source = checks.flag("include_source", include_source)
@@ -91,7 +94,8 @@ class App:
     ) -> Callable[[Callable[P, R]], Function[P, R]]:
         """Make a function one that runs in containers: `@app.function(image=image, cpu=2)`.
 
-        image: what its containers have; env: environment variables; gpu: "H100", "H100:2", or a list in
+        image: what its containers have; env: environment variables; secrets: squall.Secret objects, whose
+        variables are hidden; gpu: "H100", "H100:2", or a list in
         order of preference; cpu: cores, memory: MiB, each a request or (request, limit); ephemeral_disk: MiB;
         min_containers, max_containers, buffer_containers: how far it scales; scaledown_window: seconds that
         an idle container stays; retries: a number or squall.Retries(...); timeout, startup_timeout: seconds;
@@ -206,6 +210,11 @@ class App:
         return self._image
 
     @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """That all functions get, before their own."""
+        return self._secrets
+
+    @property
     def include_source(self) -> bool:
         """Whether the source of functions is sent that do not say so."""
         return self._include_source
@@ -289,7 +298,7 @@ class App:
         port = await mode.port(access)
         output.attach(port)
         published = await publisher.publish(
-            port, checks.app_name(label), deploy=True, tag=tag, tags=self._tags, strategy=strategy
+            mode, port, checks.app_name(label), deploy=True, tag=tag, tags=self._tags, strategy=strategy
         )
         self.running = Running(published.app, access, published.functions)
         self.version = published.version
@@ -412,7 +421,7 @@ class App:
         info: AppInfo = await port.request("app.create", AppCreate(label, detach, self._tags))
         try:
             await output.follow(port, info.id)
-            published = await publisher.publish(port, info.id)
+            published = await publisher.publish(mode, port, info.id)
         except BaseException:
             await _stop_quietly(port, info.id)
             raise

@@ -76,6 +76,28 @@ def variables(name: str, value: Any) -> dict[str, str]:
     return {key: text for key, text in value.items() if text is not None}
 
 
+def hidden_variables(name: str, value: Any) -> dict[str, str]:
+    """As `variables`, for what no error may show. Raises InvalidError."""
+    if not hasattr(value, "items"):
+        raise InvalidError(f"{name}= must be a dictionary of texts, and not a {type(value).__name__}")
+    for key, text in value.items():
+        if not isinstance(key, str) or not _VARIABLE.fullmatch(key) or key.startswith("SQUALL_"):
+            raise InvalidError(f"{short(key)} of {name}= is no name for a variable of a secret")
+        if not isinstance(text, (str, type(None))):
+            raise InvalidError(f"{key} of {name}= must be a text or None, and not a {type(text).__name__}")
+        if text is not None and "\0" in text:
+            raise InvalidError(f"{key} of {name}= has a null byte: a variable cannot hold it")
+    return {key: text for key, text in value.items() if text is not None}
+
+
+def secret_name(value: object) -> str:
+    if isinstance(value, str) and _APP_NAME.fullmatch(value):
+        return value
+    raise InvalidError(
+        f"{short(value)} is no name for a secret: use up to 64 letters, digits, '.', '_' and '-'"
+    )
+
+
 def tags(value: Any) -> dict[str, str]:
     """An app's tags. Raises InvalidError; the server knows what they may be called."""
     if value is None:

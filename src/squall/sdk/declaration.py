@@ -11,6 +11,7 @@ from squall.sdk import checks, unavailable
 from squall.sdk.image import Image, checked_image
 from squall.sdk.options import DEFAULTS, ClassOptions
 from squall.sdk.retries import MAX_RETRIES, Retries
+from squall.sdk.secret import Secret, checked_secrets
 from squall.wire.values import AutoscalerSettings, GpuRequest, ResourceRequest, RetryPolicy
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Declaration:
     block_network: bool
     include_source: bool | None
     single_use: bool
+    secrets: tuple[Secret, ...]
 
 
 def declare(options: Mapping[str, Any], where: str = "@app.function") -> Declaration:
@@ -71,6 +73,7 @@ def declare(options: Mapping[str, Any], where: str = "@app.function") -> Declara
         block_network=checks.flag("block_network", given["block_network"]),
         include_source=_optional_flag("include_source", given),
         single_use=_single_use(given),
+        secrets=checked_secrets(given["secrets"]),
     )
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from squall.sdk.image import Image
     from squall.sdk.retries import Retries
+    from squall.sdk.secret import Secret
 
 
 class ClassOptions(TypedDict, total=False):
@@ -20,7 +21,7 @@ class ClassOptions(TypedDict, total=False):
 
     image: Image | None
     env: Mapping[str, str | None] | None
-    secrets: Collection[object] | None
+    secrets: Collection[Secret] | None
     gpu: str | Sequence[str] | None
     serialized: bool
     network_file_systems: Mapping[str | PurePosixPath, object]

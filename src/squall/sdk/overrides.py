@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from squall.sdk import checks, sharing
 from squall.sdk.declaration import declare
+from squall.sdk.secret import Secret, refs_of
 from squall.wire.values import Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import PurePosixPath
 
+    from squall.sdk.modes import Mode
+    from squall.sdk.ports import Port
     from squall.sdk.retries import Retries
 
 
@@ -23,7 +26,7 @@ class VariantOptions(TypedDict, total=False):
     memory: int | tuple[int, int] | None
     gpu: str | None
     env: Mapping[str, str | None] | None
-    secrets: Collection[object] | None
+    secrets: Collection[Secret] | None
     volumes: Mapping[str | PurePosixPath, object]
     retries: int | Retries | None
     max_containers: int | None
@@ -33,6 +36,22 @@ class VariantOptions(TypedDict, total=False):
     region: str | Sequence[str] | None
     cloud: str | None
     routing_region: str | None
+
+
+@dataclass(slots=True)
+class Changes(Overrides):
+    """Overrides on their way: `wanted` are secrets that the server has not been asked about."""
+
+    wanted: tuple[Secret, ...] = ()
+
+
+async def asked(changes: Overrides | None, mode: Mode, port: Port[Any]) -> Overrides:
+    """What is asked of a server. Raises NotFoundError for a secret that is not there."""
+    if changes is None:
+        return Overrides()
+    plain = Overrides(**{f.name: getattr(changes, f.name) for f in fields(Overrides)})
+    wanted = changes.wanted if isinstance(changes, Changes) else ()
+    return replace(plain, secrets=await refs_of(wanted, mode, port)) if wanted else plain
 
 
 def of_options(where: str, options: Mapping[str, Any]) -> Overrides:
@@ -51,8 +70,9 @@ def of_options(where: str, options: Mapping[str, Any]) -> Overrides:
         "buffer_containers": {"buffer_containers": scale.buffer_containers},
         "scaledown_window": {"scaledown_window": scale.scaledown_window},
         "timeout": {"timeout": declared.timeout},
+        "secrets": {"wanted": declared.secrets},
     }
-    return Overrides(**{k: v for name in given for k, v in changes.get(name, {}).items()})
+    return Changes(**{k: v for name in given for k, v in changes.get(name, {}).items()})
 
 
 def of_concurrency(max_inputs: object, target_inputs: object) -> Overrides:
@@ -69,11 +89,15 @@ def merged(first: Overrides | None, second: Overrides) -> Overrides:
     """The second one's changes on top of the first one's."""
     if first is None:
         return second
-    changes = {f.name: value for f in fields(second) if (value := getattr(second, f.name)) is not None}
+    changes: dict[str, Any] = {
+        f.name: value for f in fields(second) if (value := getattr(second, f.name)) is not None
+    }
     if second.cpu_millis is not None:
         changes["cpu_limit_millis"] = second.cpu_limit_millis
     if second.memory_mib is not None:
         changes["memory_limit_mib"] = second.memory_limit_mib
     if second.env is not None:
         changes["env"] = {**(first.env or {}), **second.env}
-    return replace(first, **changes)
+    wanted = tuple(s for each in (first, second) if isinstance(each, Changes) for s in each.wanted)
+    plain = {f.name: getattr(first, f.name) for f in fields(Overrides)}
+    return Changes(**{**plain, **changes, "wanted": wanted})

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from squall.sdk.function import Function
+    from squall.sdk.modes import Mode
     from squall.sdk.ports import Port
     from squall.sdk.recipes import PythonSource, Resolved
     from squall.sdk.trees import Tree
-    from squall.wire.values import Recipe
+    from squall.wire.values import Recipe, SecretRef
 
 
 class Publisher:
@@ -34,9 +35,11 @@ class Publisher:
         }
         self._sources = self._collect_sources()
         self._sent: dict[str, str] = {}
+        self._refs: dict[int, SecretRef] = {}
 
     async def publish(
         self,
+        mode: Mode,
         port: Port[Any],
         app: str,
         *,
@@ -47,7 +50,7 @@ class Publisher:
     ) -> AppPublished:
         """Raises ImageBuildError with the failing step's last lines, and what the server refuses."""
         recipes = await self._ensure_images(port)
-        specs = [await self._spec(port, function) for function in self._functions]
+        specs = [await self._spec(mode, port, function) for function in self._functions]
         published: AppPublished = await port.request(
             "app.publish",
             AppPublish(app, specs, recipes, deploy, tag, dict(tags or {}), strategy),
@@ -90,7 +93,7 @@ class Publisher:
                 await port.request("image.ensure", ImageEnsure(image, resolved.recipe), timeout=None)
         return recipes
 
-    async def _spec(self, port: Port[Any], function: Function[..., Any]) -> FunctionSpec:
+    async def _spec(self, mode: Mode, port: Port[Any], function: Function[..., Any]) -> FunctionSpec:
         declared = function.declaration
         resolved = self._resolved[id(self._images[function.name])]
         mounts = [(TARGET, self._sources[function.name]), *resolved.mounts]
@@ -113,7 +116,16 @@ class Publisher:
             batching=function.sharing.batching(),
             single_use=declared.single_use,
             class_=function.class_spec,
+            secrets=await self._secrets(mode, port, function),
         )
+
+    async def _secrets(self, mode: Mode, port: Port[Any], function: Function[..., Any]) -> list[SecretRef]:
+        """The app's, then the function's own. One is sent once, however many name it."""
+        wanted = (*function.app.secrets, *function.declaration.secrets)
+        for secret in wanted:
+            if id(secret) not in self._refs:
+                self._refs[id(secret)] = await secret.ref(mode, port)
+        return [self._refs[id(secret)] for secret in wanted]
 
     async def _payload(self, port: Port[Any], function: Function[..., Any]) -> Payload | None:
         data = self._serialized.get(function.name)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 #: Parameters, and what to do without them.
 PARAMETERS: Mapping[str, str] = {
     "schedule": "schedules come with a later version: let cron run `squall run`",
-    "secrets": "secrets come with a later version: pass env= for what is not secret",
     "network_file_systems": "they are deprecated, and volumes come with a later version",
     "volumes": "volumes come with a later version: pass data as arguments, or use Image.add_local_dir()",
     "proxy": "fixed egress addresses come with a later version",
@@ -29,7 +28,6 @@ PARAMETERS: Mapping[str, str] = {
 NAMES: Mapping[str, str] = {
     **dict.fromkeys(("Volume", "CloudBucketMount", "NetworkFileSystem"), PARAMETERS["volumes"]),
     **dict.fromkeys(("Dict", "Queue"), "shared state comes with a later version: pass values as arguments"),
-    "Secret": PARAMETERS["secrets"],
     "Proxy": PARAMETERS["proxy"],
     **dict.fromkeys(("Cron", "Period"), PARAMETERS["schedule"]),
     **dict.fromkeys(("Cluster", "clustered"), "clusters come with a later version"),

@@ -38,15 +38,16 @@ class Variant(Handle):
         found = await self.of.resolve(mode)
         info, until = self._known.get(found.function_id, (None, 0.0))
         if info is None or until < time.monotonic():
-            info = await self._ask(found)
+            info = await self._ask(mode, found)
             self._known[found.function_id] = (info, time.monotonic() + FRESH_S)
         return found._replace(function_id=info.id, is_generator=info.is_generator, class_=info.class_)
 
-    async def _ask(self, found: Resolved) -> FunctionInfo:
+    async def _ask(self, mode: Mode, found: Resolved) -> FunctionInfo:
+        from squall.sdk import overrides
         from squall.wire.control import FunctionVariant
-        from squall.wire.values import Overrides
 
-        body = FunctionVariant(found.function_id, self.parameters, self.overrides or Overrides())
+        changes = await overrides.asked(self.overrides, mode, found.port)
+        body = FunctionVariant(found.function_id, self.parameters, changes)
         info: FunctionInfo = await found.port.request("function.variant", body)
         return info
 

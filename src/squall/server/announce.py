@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from squall.server.model import Function
     from squall.server.nodes import Nodes
     from squall.server.recovery import HoldingPen
+    from squall.server.redaction import Redactor
     from squall.server.settings import Settings
     from squall.wire.messages import Announce, AnnouncedContainer, RunningInput
 
@@ -66,10 +67,12 @@ class Announcements:
     async def take_in(self, connection: Connection, message: Announce) -> Node:
         """The node, its messages welcome from now on. Raises Refusal."""
         check_node(message.node)
+        redactors: dict[str, Redactor | None] = {}
         for announced in message.containers:
             function = await self._catalog.load(announced.function)
             if function is not None:
                 await self._catalog.prepare(function)
+                redactors[announced.container] = await self._nodes.redactor(function)
         if message.node not in self._nodes.nodes:
             await self._nodes.note(message.node)
         node = self._node(connection, message)
@@ -77,7 +80,7 @@ class Announcements:
         self._forget_missing(node, {c.container for c in known})
         arrivals: list[Event] = []
         for announced in known:
-            arrivals += self._adopt(node, announced)
+            arrivals += self._adopt(node, announced, redactors.get(announced.container))
         resources = node.resources
         joined = NodeJoined(
             node.id,
@@ -123,11 +126,12 @@ class Announcements:
         for container in [c for c in node.containers.values() if c.id not in here]:
             self._nodes.gone(container)
 
-    def _adopt(self, node: Node, announced: AnnouncedContainer) -> list[Event]:
+    def _adopt(self, node: Node, announced: AnnouncedContainer, redactor: Redactor | None) -> list[Event]:
         container = self._nodes.containers.get(announced.container)
         if container is None:
             function = self._catalog.functions[announced.function]
             container = Container(announced.container, function, node.id, [], self._clock.wall())
+            container.redactor = redactor
             self._nodes.adopt(node, container)
         container.state = "ready" if announced.ready else "starting"
         container.inputs &= {running.input for running in announced.inputs}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 from dataclasses import replace
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from squall.server.config import check_spec, recipe_manifests
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from squall.server.catalog import Catalog
     from squall.server.clock import Clock
     from squall.server.model import App, Function
+    from squall.server.secrets import Secrets
     from squall.server.session import Session
     from squall.server.tasks import Tasks
     from squall.store.base import Blobs, Store
@@ -44,12 +45,21 @@ def owner_tag(stem: str) -> str:
 class Apps:
     """Changes to apps. They are few: one at a time, so that versions and names never race."""
 
-    def __init__(self, store: Store, blobs: Blobs, catalog: Catalog, clock: Clock, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        catalog: Catalog,
+        clock: Clock,
+        tasks: Tasks,
+        secrets: Secrets,
+    ) -> None:
         self._store = store
         self._blobs = blobs
         self._catalog = catalog
         self._clock = clock
         self._tasks = tasks
+        self._secrets = secrets
         self._changing = asyncio.Lock()
         #: Moves the calls of a function to its newest version, and ends its containers.
         self.replace_function: Callable[[Function], None] = lambda _function: None
@@ -60,7 +70,7 @@ class Apps:
         self, session: Session, name: str, *, detach: bool, tags: dict[str, str] | None = None
     ) -> App:
         """An ephemeral app that ends with its session; a detached one ends with its last call instead."""
-        app_id = f"ap-{owner_tag(session.stem)}{secrets.token_hex(8)}"
+        app_id = f"ap-{owner_tag(session.stem)}{token_hex(8)}"
         state = "detached" if detach else "ephemeral"
         record = replace(self._record(session, app_id, check_app(name), state), tags=check_tags(tags or {}))
         await self._store.put_app(record)
@@ -101,8 +111,10 @@ class Apps:
             tags = check_tags(body.tags) or app.record.tags
             record = replace(app.record, version=version, tags=tags, tag=body.tag[:MAX_TAG])
             rows = [self._row(record, spec, body) for spec in body.functions]
+            await self._secrets.use(app.id, [ref for spec in body.functions for ref in spec.secrets])
             await self._store.publish(record, rows, self._clock.wall())
             if app.stopped:
+                await self._secrets.release(app.id)
                 raise Refusal("not_found", f"app {record.name} was stopped meanwhile")
             old = [*app.functions.values(), *app.variants.values()]
             app.record = record
@@ -198,6 +210,7 @@ class Apps:
         await self._catalog.manifests(session.workspace, wanted)
 
     async def _check_content(self, session: Session, spec: FunctionSpec) -> None:
+        await self._secrets.check(session.workspace, spec.name, spec.secrets)
         payload = spec.serialized
         if payload is None or not payload.blob:
             return
@@ -236,6 +249,7 @@ class Apps:
             self._catalog.remove(function)
         app.record = replace(app.record, state="stopped")
         await self._store.put_app(app.record)
+        await self._secrets.release(app.id)
 
     def session_ended(self, session: Session) -> None:
         """Its ephemeral apps stop; detached ones go on until their last call has ended."""

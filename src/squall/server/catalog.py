@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from squall.server.clock import Clock
     from squall.server.dispatch import Dispatcher
+    from squall.server.secrets import Secrets
     from squall.server.session import Session
     from squall.store.base import AppRecord, Store
     from squall.wire.control import FunctionAutoscaler
@@ -37,10 +38,11 @@ VARIANT_KEPT = 300.0
 class Catalog:
     """All apps that are not stopped, and the functions of theirs that anybody has used or published."""
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, clock: Clock) -> None:
+    def __init__(self, store: Store, dispatcher: Dispatcher, clock: Clock, secrets: Secrets) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
+        self._secrets = secrets
         self.apps: dict[str, App] = {}
         self.functions: dict[str, Function] = {}
         self._preparing: dict[str, asyncio.Lock] = {}
@@ -152,8 +154,11 @@ class Catalog:
         return function
 
     async def _new_variant(self, parent: Function, request: FunctionVariant) -> Function:
-        check_spec(variants.derived(parent.spec, request))
+        derived = variants.derived(parent.spec, request)
+        check_spec(derived)
         app = parent.app
+        await self._secrets.check(app.record.workspace, parent.name, derived.secrets)
+        await self._secrets.use(app.id, derived.secrets)
         await self._make_room(app)
         record = FunctionRecord(
             variants.id_of(request),

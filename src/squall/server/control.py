@@ -27,11 +27,13 @@ from squall.server.nodes import Nodes
 from squall.server.outputs import OutputRouter
 from squall.server.progress import AppProgress
 from squall.server.recovery import HoldingPen, Recovery
+from squall.server.secrets import Secrets
 from squall.server.services import Services
 from squall.server.sessions import Sessions
 from squall.server.settings import Settings
 from squall.server.succession import Succession
 from squall.server.tasks import Strands, Tasks
+from squall.server.vault import Vault
 from squall.wire.messages import Welcome
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class ControlPlane(Acceptor):
         *,
         clock: Clock | None = None,
         settings: Settings | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._store = store
         self._authenticator = authenticator
@@ -68,9 +71,10 @@ class ControlPlane(Acceptor):
         strands = Strands(tasks)
         scheduler = Scheduler(lambda: new_id("ct"))
         dispatcher = Dispatcher(scheduler, clock)
-        catalog = Catalog(store, dispatcher, clock)
+        self._secrets = Secrets(store, vault or Vault.in_memory(), clock)
+        catalog = Catalog(store, dispatcher, clock, self._secrets)
         self._pen = HoldingPen(dispatcher)
-        self._apps = Apps(store, blobs, catalog, clock, tasks)
+        self._apps = Apps(store, blobs, catalog, clock, tasks, self._secrets)
         table = CallTable(catalog, self._apps, clock.wall)
         router = OutputRouter(table, store, dispatcher, clock, tasks)
         succession = Succession(table, dispatcher, router)
@@ -92,13 +96,12 @@ class ControlPlane(Acceptor):
         logs = AppLogs(settings)
         self._sessions = Sessions(self._apps, self._calls, logs, clock, settings)
         self._images = Images(catalog, clock, settings)
+        attempts, images = AttemptLog(store, tasks), self._images
         self._nodes = Nodes(
-            table, catalog, self._images, dispatcher, AttemptLog(store, tasks), store, tasks, clock, settings
+            table, catalog, images, dispatcher, attempts, store, tasks, clock, settings, self._secrets
         )
         self._nodes.on_container_gone = self._container_gone
-        announcements = Announcements(
-            self._nodes, table, self._calls, catalog, self._images, self._pen, dispatcher, clock, settings
-        )
+        announcements = self._announcements(table, catalog, dispatcher)
         self._for_nodes = NodeServices(
             self, self._nodes, announcements, router, self._images, logs, dispatcher, blobs, tasks, strands
         )
@@ -115,8 +118,15 @@ class ControlPlane(Acceptor):
             AppProgress(table, self._nodes, dispatcher, clock),
             self._nodes,
             self._sessions,
+            self._secrets,
         )
         self._recovery = Recovery(store, catalog, table, self._pen, clock, tasks)
+
+    def _announcements(self, table: CallTable, catalog: Catalog, dispatcher: Dispatcher) -> Announcements:
+        clock, settings = self._clock, self._settings
+        return Announcements(
+            self._nodes, table, self._calls, catalog, self._images, self._pen, dispatcher, clock, settings
+        )
 
     # ------------------------------------------------------------------------------------------- life cycle
 
@@ -141,6 +151,7 @@ class ControlPlane(Acceptor):
     async def _expire(self) -> None:
         now, settings = self._clock.wall(), self._settings
         count = await self._store.expire(now - settings.retention, now - settings.remembrance)
+        await self._secrets.release()
         if count:
             log.info("results of %d calls have expired", count)
         self._clock.call_later(EXPIRY_INTERVAL, self._start_expiry)

@@ -19,6 +19,7 @@ from squall.server.transport.guard import Guard
 from squall.server.transport.serve import Transport
 from squall.server.transport.sockets import ListenError
 from squall.server.transport.strangers import raise_descriptor_limit
+from squall.server.vault import Vault
 from squall.store.base import StoreError
 from squall.store.disk import DiskBlobs
 from squall.store.sqlite import SqliteStore
@@ -88,7 +89,8 @@ async def _serve(options: argparse.Namespace, tcp: tuple[str, int] | None) -> No
     socket = options.socket or os.path.join(options.state, "server.sock")
     async with _state(options.state) as (store, blobs):
         await store.create_workspace(DEFAULT_WORKSPACE)
-        control = ControlPlane(store, blobs, Authenticator(store, DEFAULT_WORKSPACE))
+        vault = Vault.open(os.path.join(options.state, "secret.keys"))
+        control = ControlPlane(store, blobs, Authenticator(store, DEFAULT_WORKSPACE), vault=vault)
         await control.start()
         guard = Guard(frozenset(h.lower() for h in options.allowed_host), frozenset(options.allowed_origin))
         transport = Transport(guard=guard, adapter=os.environ.get("SQUALL_WEBSOCKET", "auto"))

@@ -10,6 +10,7 @@ from squall.server.stats import Tallies
 from squall.wire.values import ContainerUsage
 
 if TYPE_CHECKING:
+    from squall.server.redaction import Redactor
     from squall.server.session import Session
     from squall.store.base import AppRecord
     from squall.wire.control import FunctionVariant
@@ -154,6 +155,8 @@ class Input:
 class Container:
     """`state`: "requested", "starting", "ready". `started` is wall-clock seconds. `inputs` are there.
 
+    `redactor`: it has secrets, and this takes them out of what it says.
+
     `decided` and `ready`: when it was decided to start it, and when it was ready (of the server's clock).
     """
 
@@ -167,4 +170,5 @@ class Container:
     state: str = "requested"
     stopping: bool = False
     inputs: set[str] = field(default_factory=set)
+    redactor: Redactor | None = None
     usage: ContainerUsage = field(default_factory=ContainerUsage)

@@ -59,6 +59,10 @@ def check_app(name: str) -> str:
     return _check(_NAME, name, "app name", "letters, digits, '.', '_' and '-', 64 at most")
 
 
+def check_secret(name: str) -> str:
+    return _check(_NAME, name, "name of a secret", "letters, digits, '.', '_' and '-', 64 at most")
+
+
 def check_function(name: str) -> str:
     return _check(_FUNCTION, name, "function name", "a Python name, 255 characters at most")
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
-from squall.scheduling.model import (
-    ContainerExited,
-    ContainerFailed,
-    Event,
-    InputFinished,
-    InputStarted,
-)
+from squall.scheduling.model import ContainerExited, Event, InputFinished, InputStarted
 from squall.server import outcomes
 from squall.server.blobs import Transfers
 from squall.server.connection import Connection, Listener
@@ -19,6 +14,7 @@ from squall.server.names import Refusal, one_line
 from squall.server.nested import NestedConnections
 from squall.server.outputs import NodeResult
 from squall.wire import messages as m
+from squall.wire.values import LogItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -34,7 +30,6 @@ if TYPE_CHECKING:
     from squall.server.outputs import OutputRouter
     from squall.server.tasks import Strands, Tasks
     from squall.store.base import Blobs
-    from squall.wire.values import LogItem
 
 log = logging.getLogger("squall.server")
 
@@ -175,9 +170,22 @@ class NodeLink(Listener):
         elif message.state == "ready":
             nodes.ready(container)
         elif message.state in ("failed", "exited"):
-            event = _failed(container, message) if message.state == "failed" else _exited(message)
-            nodes.gone(container)
-            dispatcher.feed(event)
+            self._last_words(container)
+            if container.redactor is not None:
+                message.message = container.redactor.text(message.message)
+            if message.state == "failed":
+                nodes.failed(container, message)
+            else:
+                nodes.gone(container)
+                dispatcher.feed(_exited(message))
+
+    def _last_words(self, container: Container) -> None:
+        """What was held back because a secret might have followed."""
+        held = container.redactor.rest() if container.redactor is not None else {}
+        now = time.time()
+        items = [LogItem(container.id, container.function.name, fd, data, now) for fd, data in held.items()]
+        if items:
+            self._services.logs.add(container.function.app, items)
 
     def _inputs_started(self, message: m.InputsStarted) -> None:
         if message.container in self.node.containers:
@@ -197,6 +205,10 @@ class NodeLink(Listener):
         ]
         if container is not None:
             container.inputs.difference_update(i.input for i in message.items)
+        redactor = self._services.nodes.redactor_of(message.container)
+        if redactor is not None:
+            for item in message.items:
+                item.output.outcome = redactor.outcome(item.output.outcome)
         self._services.router.arrived(i.output for i in message.items)
         results = {(i.input, i.attempt): NodeResult(self.node, i.output, i.seconds) for i in message.items}
         self._services.dispatcher.feed(*events, outcomes=results)
@@ -210,7 +222,8 @@ class NodeLink(Listener):
         for item in message.items:
             app = self._services.nodes.app_of(self.node, item.container)
             if app is not None:
-                by_app.setdefault(app, []).append(item)
+                redactor = self._services.nodes.redactor_of(item.container)
+                by_app.setdefault(app, []).append(item if redactor is None else redactor.item(item))
         for app, items in by_app.items():
             self._services.logs.add(app, items)
 
@@ -223,13 +236,6 @@ class NodeLink(Listener):
 
     def _fetch(self, message: m.BlobFetch) -> None:
         self._transfers.fetch(message)
-
-
-def _failed(container: Container, message: m.ContainerState) -> Event:
-    container.function.start_error = outcomes.start_failed(message)
-    retry = message.reason in outcomes.PASSING
-    shortage = message.reason in outcomes.SHORTAGES
-    return ContainerFailed(message.container, one_line(message.message), retry, shortage)
 
 
 def _exited(message: m.ContainerState) -> Event:

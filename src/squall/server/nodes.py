@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from squall.scheduling import model as scheduling
+from squall.server import outcomes
 from squall.server.model import Container
-from squall.server.names import Refusal
+from squall.server.names import Refusal, one_line
+from squall.server.redaction import Redactor
 from squall.store.base import StoreError
 from squall.wire import messages
 from squall.wire.messages import NodeInput, Notice
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
     from squall.server.clock import Clock, Timer
     from squall.server.dispatch import Dispatcher
     from squall.server.images import Images
-    from squall.server.model import App, Input
+    from squall.server.model import App, Function, Input
     from squall.server.node import Node
+    from squall.server.secrets import Secrets
     from squall.server.settings import Settings
     from squall.server.tasks import Tasks
     from squall.store.base import Store
@@ -44,6 +47,7 @@ class _Departed:
     node: str
     app: App
     lost: bool
+    redactor: Redactor | None
 
 
 class Nodes:
@@ -60,6 +64,7 @@ class Nodes:
         tasks: Tasks,
         clock: Clock,
         settings: Settings,
+        secrets: Secrets,
     ) -> None:
         self._table = table
         self._catalog = catalog
@@ -70,6 +75,7 @@ class Nodes:
         self._tasks = tasks
         self._clock = clock
         self._settings = settings
+        self._secrets = secrets
         self.nodes: dict[str, Node] = {}
         self.containers: dict[str, Container] = {}
         self.on_container_gone: Callable[[Container], None] = lambda _container: None
@@ -92,20 +98,35 @@ class Nodes:
             action.container, function, node.id, gpus, self._clock.wall(), self._dispatcher.decided
         )
         self.adopt(node, container)
-        app = function.app
-        node.send(
-            messages.StartContainer(
-                container.id,
-                function.id,
-                function.spec,
-                app.id,
-                app.record.workspace,
-                app.record.environment,
-                app.uid_base,
-                function.recipe,
-                function.manifests or {},
-                gpus,
-            )
+        if function.spec.secrets:
+            self._tasks.spawn(self._start_with_secrets(node, container))
+        else:
+            node.send(_order(container))
+
+    async def _start_with_secrets(self, node: Node, container: Container) -> None:
+        """As they are now. They are in no record: the order is the only thing that has them."""
+        function = container.function
+        workspace = function.app.record.workspace
+        try:
+            values = await self._secrets.values(workspace, function.name, function.spec.secrets)
+        except (Refusal, StoreError) as error:
+            if container.id in self.containers:
+                self.failed(container, messages.ContainerState(container.id, "failed", "exit", str(error)))
+            return
+        container.redactor = Redactor(values.values())
+        if container.id in self.containers:
+            node.send(replace(_order(container), secrets=values))
+            if container.stopping:
+                node.send(messages.StopContainer(container.id))
+
+    def failed(self, container: Container, state: messages.ContainerState) -> None:
+        """It will never be ready."""
+        container.function.start_error = outcomes.start_failed(state)
+        retry = state.reason in outcomes.PASSING
+        shortage = state.reason in outcomes.SHORTAGES
+        self.gone(container)
+        self._dispatcher.feed(
+            scheduling.ContainerFailed(container.id, one_line(state.message), retry, shortage)
         )
 
     def stop(self, container: Container) -> None:
@@ -209,6 +230,25 @@ class Nodes:
         departed = self._departed.get(container_id)
         return departed is not None and departed.lost
 
+    async def redactor(self, function: Function) -> Redactor | None:
+        """For a container that began under an earlier life of the server, by the secrets as they are now."""
+        if not function.spec.secrets:
+            return None
+        workspace = function.app.record.workspace
+        try:
+            values = await self._secrets.values(workspace, function.name, function.spec.secrets)
+        except Refusal:  # deleted meanwhile
+            return None
+        return Redactor(values.values())
+
+    def redactor_of(self, container_id: str) -> Redactor | None:
+        """What takes the secrets out of what this container says, or said until lately."""
+        container = self.containers.get(container_id)
+        if container is not None:
+            return container.redactor
+        departed = self._departed.get(container_id)
+        return departed.redactor if departed is not None else None
+
     def app_of(self, node: Node, container_id: str) -> App | None:
         """Whose a container of this node is, or was until lately."""
         container = node.containers.get(container_id)
@@ -219,7 +259,9 @@ class Nodes:
 
     def gone(self, container: Container, *, lost: bool = False) -> None:
         """A container has ended, or its node was lost."""
-        self._departed[container.id] = _Departed(container.node, container.function.app, lost)
+        self._departed[container.id] = _Departed(
+            container.node, container.function.app, lost, container.redactor
+        )
         if len(self._departed) > _DEPARTED:
             self._departed.popitem(last=False)
         if self.containers.pop(container.id, None) is not None:
@@ -288,6 +330,23 @@ class Nodes:
             node.connection = None
         self._dispatcher.feed(scheduling.NodeLost(node.id))
         self._tasks.spawn(self._store.remove_node(node.id))
+
+
+def _order(container: Container) -> messages.StartContainer:
+    function = container.function
+    app = function.app
+    return messages.StartContainer(
+        container.id,
+        function.id,
+        function.spec,
+        app.id,
+        app.record.workspace,
+        app.record.environment,
+        app.uid_base,
+        function.recipe,
+        function.manifests or {},
+        container.gpus,
+    )
 
 
 def _node_input(entry: Input, item: InputItem, trace: Trace | None) -> NodeInput:

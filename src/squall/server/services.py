@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from squall.server.logs import AppLogs
     from squall.server.nodes import Nodes
     from squall.server.progress import AppProgress
+    from squall.server.secrets import Secrets
     from squall.server.sessions import Sessions
     from squall.store.base import Blobs, Store
 
@@ -33,3 +34,4 @@ class Services:
     progress: AppProgress
     nodes: Nodes
     sessions: Sessions
+    secrets: Secrets

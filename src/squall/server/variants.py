@@ -62,6 +62,7 @@ def derived(spec: FunctionSpec, request: FunctionVariant) -> FunctionSpec:
         batching=spec.batching if changes.batching is None else changes.batching,
         timeout=spec.timeout if changes.timeout is None else changes.timeout,
         env={**spec.env, **(changes.env or {})},
+        secrets=[*spec.secrets, *(changes.secrets or [])],
     )
 
 

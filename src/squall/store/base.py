@@ -120,6 +120,24 @@ class OutputRecord:
     created: float
 
 
+@dataclass(frozen=True)
+class SecretRecord:
+    """A secret: the names of its variables, and its values `sealed` with a key that no store has.
+
+    Without a `name` it lives as long as an app uses it. Wall-clock seconds.
+    """
+
+    id: str
+    workspace: str
+    environment: str
+    name: str
+    version: int
+    keys: tuple[str, ...]
+    sealed: bytes
+    created: float
+    updated: float
+
+
 class Store(ABC):
     """Records. Writes return after they are synced to disk (group commit); reads see all finished writes."""
 
@@ -199,6 +217,36 @@ class Store(ABC):
     @abstractmethod
     async def remove_functions(self, function_ids: Sequence[str]) -> None:
         """Forget them; unknown ones are no error."""
+
+    # secrets
+    @abstractmethod
+    async def put_secret(self, secret: SecretRecord) -> None:
+        """Insert, or replace the one with this id. Raises StoreError when another one has the name."""
+
+    @abstractmethod
+    async def secret(self, workspace: str, secret_id: str) -> SecretRecord:
+        """Raises NotFound, also for one of another workspace."""
+
+    @abstractmethod
+    async def secrets(self, workspace: str, environment: str) -> list[SecretRecord]:
+        """Those with names, by name."""
+
+    @abstractmethod
+    async def all_secrets(self) -> list[SecretRecord]:
+        """Of all workspaces, also those without names."""
+
+    @abstractmethod
+    async def remove_secret(self, secret_id: str) -> None: ...
+
+    @abstractmethod
+    async def use_secrets(self, app: str, secret_ids: Sequence[str]) -> None:
+        """From now on the app uses these; unknown ones are no error."""
+
+    @abstractmethod
+    async def release_secrets(self, app: str, before: float) -> None:
+        """The app uses none any more. Those without names that no app uses and that are older than `before`
+        (wall-clock seconds) are forgotten; `app` may be empty.
+        """
 
     # manifests
     @abstractmethod

@@ -15,6 +15,7 @@ from squall.store.base import (
     InputRecord,
     NotFound,
     OutputRecord,
+    SecretRecord,
     Store,
     StoreError,
     Upload,
@@ -39,6 +40,8 @@ class MemoryStore(Store):
         self._functions: dict[str, FunctionRecord] = {}
         self._versions: dict[tuple[str, int], VersionRecord] = {}
         self._manifests: dict[tuple[str, str], bytes] = {}
+        self._secrets: dict[str, SecretRecord] = {}
+        self._secret_uses: set[tuple[str, str]] = set()
         self._calls: dict[str, CallRecord] = {}
         self._inputs: dict[str, dict[int, InputRecord]] = {}
         self._outputs: dict[str, dict[int, OutputRecord]] = {}
@@ -135,6 +138,42 @@ class MemoryStore(Store):
     async def remove_functions(self, function_ids: Sequence[str]) -> None:
         for function_id in function_ids:
             self._functions.pop(function_id, None)
+
+    # --------------------------------------------------------------------------------------------- secrets
+
+    async def put_secret(self, secret: SecretRecord) -> None:
+        key = (secret.workspace, secret.environment, secret.name)
+        for other in self._secrets.values():
+            same = secret.name and key == (other.workspace, other.environment, other.name)
+            if same and other.id != secret.id:
+                raise StoreError(f"the record was refused: there is a secret {secret.name!r} already")
+        self._secrets[secret.id] = secret
+
+    async def secret(self, workspace: str, secret_id: str) -> SecretRecord:
+        found = self._secrets.get(secret_id)
+        if found is None or found.workspace != workspace:
+            raise NotFound(f"no secret {secret_id}")
+        return found
+
+    async def secrets(self, workspace: str, environment: str) -> list[SecretRecord]:
+        place = (workspace, environment)
+        found = [s for s in self._secrets.values() if s.name and (s.workspace, s.environment) == place]
+        return sorted(found, key=lambda secret: secret.name)
+
+    async def all_secrets(self) -> list[SecretRecord]:
+        return sorted(self._secrets.values(), key=lambda secret: secret.id)
+
+    async def remove_secret(self, secret_id: str) -> None:
+        self._secrets.pop(secret_id, None)
+
+    async def use_secrets(self, app: str, secret_ids: Sequence[str]) -> None:
+        self._secret_uses |= {(secret_id, app) for secret_id in secret_ids if secret_id in self._secrets}
+
+    async def release_secrets(self, app: str, before: float) -> None:
+        self._secret_uses = {use for use in self._secret_uses if use[1] != app}
+        used = {secret_id for secret_id, _ in self._secret_uses}
+        kept = (s for s in self._secrets.values() if s.name or s.updated >= before or s.id in used)
+        self._secrets = {secret.id: secret for secret in kept}
 
     # ------------------------------------------------------------------------------------------- manifests
 

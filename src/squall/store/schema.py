@@ -76,6 +76,20 @@ MIGRATIONS: tuple[str, ...] = (
     INSERT INTO versions SELECT DISTINCT app, version, 0, '' FROM functions;
     CREATE INDEX calls_function ON calls (function, created);
     """,
+    """
+    -- `keys`: JSON, a list of texts. `sealed`: see server/vault.py; the key is not in this database.
+    CREATE TABLE secrets (
+        id TEXT PRIMARY KEY, workspace TEXT NOT NULL, environment TEXT NOT NULL, name TEXT NOT NULL,
+        version INTEGER NOT NULL, keys TEXT NOT NULL, sealed BLOB NOT NULL, created REAL NOT NULL,
+        updated REAL NOT NULL
+    );
+    CREATE UNIQUE INDEX secrets_name ON secrets (workspace, environment, name) WHERE name != '';
+    CREATE TABLE secret_uses (
+        secret TEXT NOT NULL REFERENCES secrets ON DELETE CASCADE, app TEXT NOT NULL,
+        PRIMARY KEY (secret, app)
+    );
+    CREATE INDEX secret_uses_app ON secret_uses (app);
+    """,
 )
 
 

@@ -18,6 +18,7 @@ from squall.store.base import (
     InputRecord,
     NotFound,
     OutputRecord,
+    SecretRecord,
     Store,
     StoreError,
     VersionRecord,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _APP = "id, workspace, environment, name, state, created, version, tags, tag"
 _FUNCTION = "id, app, workspace, environment, name, version, spec, recipe, parent, variant, autoscaler"
+_SEALED = "id, workspace, environment, name, version, keys, sealed, created, updated"
 _CALL = "id, workspace, environment, function, kind, created, parent, complete, cancelled, expired"
 
 #: Calls that one transaction of `expire` forgets: others' writes go in between.
@@ -159,6 +161,47 @@ class SqliteStore(Store):
         rows = [(function_id,) for function_id in function_ids]
         await self._write(lambda db: db.executemany("DELETE FROM functions WHERE id = ?", rows))
 
+    # --------------------------------------------------------------------------------------------- secrets
+
+    async def put_secret(self, secret: SecretRecord) -> None:
+        row = tuple(json.dumps(v) if isinstance(v, tuple) else v for v in astuple(secret))
+        changed = ("version", "keys", "sealed", "updated")
+        changes = ", ".join(f"{column} = excluded.{column}" for column in changed)
+        marks = ", ".join("?" * len(row))
+        sql = f"INSERT INTO secrets ({_SEALED}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changes}"
+        await self._write(lambda db: db.execute(sql, row))
+
+    async def secret(self, workspace: str, secret_id: str) -> SecretRecord:
+        sql = f"SELECT {_SEALED} FROM secrets WHERE id = ? AND workspace = ?"
+        return _secret(await self._row(f"no secret {secret_id}", sql, secret_id, workspace))
+
+    async def secrets(self, workspace: str, environment: str) -> list[SecretRecord]:
+        where = "workspace = ? AND environment = ? AND name != ''"
+        sql = f"SELECT {_SEALED} FROM secrets WHERE {where} ORDER BY name"
+        return [_secret(row) for row in await self._rows(sql, workspace, environment)]
+
+    async def all_secrets(self) -> list[SecretRecord]:
+        return [_secret(row) for row in await self._rows(f"SELECT {_SEALED} FROM secrets ORDER BY id")]
+
+    async def remove_secret(self, secret_id: str) -> None:
+        await self._write(lambda db: db.execute("DELETE FROM secrets WHERE id = ?", (secret_id,)))
+
+    async def use_secrets(self, app: str, secret_ids: Sequence[str]) -> None:
+        sql = "INSERT OR IGNORE INTO secret_uses SELECT id, ? FROM secrets WHERE id = ?"
+        rows = [(app, secret_id) for secret_id in secret_ids]
+        await self._write(lambda db: db.executemany(sql, rows))
+
+    async def release_secrets(self, app: str, before: float) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM secret_uses WHERE app = ?", (app,))
+            db.execute(
+                "DELETE FROM secrets WHERE name = '' AND updated < ?"
+                " AND NOT EXISTS (SELECT 1 FROM secret_uses WHERE secret = id)",
+                (before,),
+            )
+
+        await self._write(work)
+
     # ------------------------------------------------------------------------------------------- manifests
 
     async def put_manifest(self, workspace: str, manifest_id: str, data: bytes) -> None:
@@ -277,6 +320,11 @@ def _put_app(db: sqlite3.Connection, app: AppRecord) -> None:
 def _app(row: tuple[Any, ...]) -> AppRecord:
     *plain, tags, tag = row
     return replace(AppRecord(*plain), tags=json.loads(tags), tag=tag)
+
+
+def _secret(row: tuple[Any, ...]) -> SecretRecord:
+    secret_id, workspace, environment, name, version, keys, *rest = row
+    return SecretRecord(secret_id, workspace, environment, name, version, tuple(json.loads(keys)), *rest)
 
 
 def _put_functions(db: sqlite3.Connection, functions: Sequence[FunctionRecord]) -> None:

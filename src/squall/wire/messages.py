@@ -318,7 +318,7 @@ class ImageDone:
 
 @dataclass(slots=True)
 class StartContainer:
-    """Start a container of a function. `uid_base` is the workspace's range; manifests: of the mounts."""
+    """Start a function's container, in the uids from `uid_base` on. No record may hold its `secrets`."""
 
     container: str
     function_id: str
@@ -330,6 +330,7 @@ class StartContainer:
     recipe: Recipe
     manifests: dict[str, Manifest]
     gpus: list[str] = field(default_factory=list)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True)

@@ -207,6 +207,18 @@ class ClassSpec:
 
 
 @dataclass(slots=True)
+class SecretRef:
+    """A secret by id, and the version that it had when it was named. Its containers get the newest one.
+
+    `name` is empty for one that only its app knows.
+    """
+
+    id: str
+    name: str = ""
+    version: int = 0
+
+
+@dataclass(slots=True)
 class FunctionSpec:
     """A function as declared: how to load it, where it runs, how it scales.
 
@@ -236,6 +248,7 @@ class FunctionSpec:
     single_use: bool = False
     class_: ClassSpec | None = None
     parameters: dict[str, Any] | None = None
+    secrets: list[SecretRef] = field(default_factory=list)
 
     @property
     def capacity(self) -> int:
@@ -245,7 +258,8 @@ class FunctionSpec:
 
 @dataclass(slots=True)
 class Overrides:
-    """What a variant of a function changes; None leaves it as it was declared. `env` adds to what is there.
+    """What a variant of a function changes; None leaves it as it was declared. `env` and `secrets` add to
+    what is there.
 
     Units as in ResourceRequest and AutoscalerSettings. A CPU or memory request without a limit takes the
     declared limit away.
@@ -264,6 +278,7 @@ class Overrides:
     timeout: float | None = None
     concurrency: Concurrency | None = None
     batching: Batching | None = None
+    secrets: list[SecretRef] | None = None
 
 
 @dataclass(slots=True)

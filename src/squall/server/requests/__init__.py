@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from squall.server.requests import admin, apps, containers, content, functions, logs, progress, status
+from squall.server.requests import (
+    admin,
+    apps,
+    containers,
+    content,
+    functions,
+    logs,
+    progress,
+    secrets,
+    status,
+)
 from squall.server.requests.registry import HANDLERS, answer
 
 __all__ = [
@@ -15,5 +25,6 @@ __all__ = [
     "functions",
     "logs",
     "progress",
+    "secrets",
     "status",
 ]
