@@ -152,7 +152,6 @@ def test_a_wrong_value_is_one_line(options: dict[str, Any], message: str) -> Non
     ("name", "value"),
     [
         ("schedule", object()),
-        ("secrets", [object()]),
         ("network_file_systems", {"/x": object()}),
         ("volumes", {"/x": object()}),
         ("proxy", object()),
@@ -208,7 +207,7 @@ def test_apps_are_checked(options: dict[str, Any], message: str) -> None:
         squall.App(**options)
 
 
-@pytest.mark.parametrize("options", [{"secrets": [1]}, {"volumes": {"/a": 1}}])
+@pytest.mark.parametrize("options", [{"volumes": {"/a": 1}}])
 def test_apps_have_nothing_that_is_ignored(options: dict[str, Any]) -> None:
     with pytest.raises(UnimplementedError):
         squall.App(**options)

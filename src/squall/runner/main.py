@@ -121,6 +121,7 @@ class Runner:
         config = frame.header
         context.function_id = config.get("function_id", "")
         results.hide(config.get("secrets", []))
+        results.sources[:] = config["paths"]
         target = loading.target(config, payload)
         self._interrupts.exception = loading.cancellation(config["cancellation"], Cancellation)
         executor = Executor(target, config["name"], config["limit"], self._interrupts)

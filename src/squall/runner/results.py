@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 _PROTOCOL = 5
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: The attribute by which frames travel with an exception; the caller's side takes it off again.
+FRAMES = "__squall_frames__"
+#: Frames of one exception, and characters of a line, that travel.
+_FRAME_LIMIT, _LINE_LIMIT = 200, 500
+#: Where the user's source is in this container.
+sources: list[str] = []
 #: Values of secrets in this process' environment: what has one in it does not leave as an object.
 hidden: list[bytes] = []
 #: What is told of a message or a traceback, in characters.
@@ -43,8 +49,8 @@ def of_exception(error: BaseException) -> Answer:
 
     One that has a secret in it is only told: who takes the secrets out of words cannot read objects.
     """
-    header = {"s": "exception", **told(error)}
     data = _dump_exception(error)
+    header = {"s": "exception", **told(error)}
     return Answer(header, b"" if any(value in data for value in hidden) else data)
 
 
@@ -114,6 +120,24 @@ def _dump_exception(error: BaseException) -> bytes:
     return _round_trip(error, keep_causes=True) or _round_trip(error, keep_causes=False)
 
 
+def _frames(traceback: TracebackType | None) -> list[list[Any]]:
+    """Of a traceback, for the caller's side to build it again: file, the same below the user's source or "",
+    line, function, text of the line, and whether it is a frame of ours.
+    """
+    import linecache
+
+    found: list[list[Any]] = []
+    while traceback is not None:
+        code, line = traceback.tb_frame.f_code, traceback.tb_lineno
+        file = code.co_filename
+        below = next((file[len(root) + 1 :] for root in sources if file.startswith(root + os.sep)), "")
+        text = linecache.getline(file, line).strip()[:_LINE_LIMIT]
+        found.append([file, below, line, code.co_name, text, _is_ours(file)])
+        traceback = traceback.tb_next
+    half = _FRAME_LIMIT // 2
+    return found if len(found) <= _FRAME_LIMIT else [*found[:half], *found[-half:]]
+
+
 def _round_trip(error: BaseException, *, keep_causes: bool) -> bytes:
     try:
         data = _pickled(error, keep_causes=keep_causes)
@@ -140,16 +164,19 @@ def _pickled(error: BaseException, *, keep_causes: bool) -> bytes:
 
 
 def _with_causes(error: BaseException) -> Any:
-    """As the exception reduces itself, with cause and context in its state: BaseException.__setstate__ sets
-    every key as an attribute.
+    """As the exception reduces itself, with cause, context, notes and frames in its state:
+    BaseException.__setstate__ sets every key as an attribute.
     """
     reduced = error.__reduce_ex__(_PROTOCOL)
     links = {
         "__cause__": error.__cause__,
         "__context__": error.__context__,
         "__suppress_context__": error.__suppress_context__,
+        "__notes__": getattr(error, "__notes__", None),
+        FRAMES: _frames(error.__traceback__),
     }
-    if not isinstance(reduced, tuple) or not any(links.values()):
+    links = {name: value for name, value in links.items() if value}
+    if not isinstance(reduced, tuple) or not links:
         return reduced
     state = reduced[2] if len(reduced) > 2 else None
     if state is not None and not isinstance(state, dict):

@@ -359,7 +359,7 @@ def _absolute(where: str, path: object) -> str:
 #: Parameters that build steps have in the public surface, and what to do without them.
 _STEP_OPTIONS = {
     "env": "use Image.env() before this step",
-    "secrets": "secrets come with a later version",
+    "secrets": "secrets of builds come with a later version: give them to the function",
     "gpu": "builds have no GPU in this version",
     "volumes": "volumes come with a later version",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from squall import exception
-from squall.sdk import serialization
+from squall.sdk import serialization, splice
 
 if TYPE_CHECKING:
     from squall.sdk.ports import Port
@@ -59,12 +59,14 @@ def error_of(outcome: Outcome, data: bytes) -> BaseException:
 
 
 def _users(info: ErrorInfo | None, data: bytes) -> BaseException:
-    """The exception object itself, where it can be had; else one that tells of it."""
+    """The exception object itself, where it can be had, with the container's frames in its traceback; else
+    one that tells of it.
+    """
     error = _unpickled(data)
     if error is None:
         told = f"{info.type}: {info.message}".rstrip(": ") if info else "the function raised"
-        error = exception.RemoteError(told)
-    return _traced(error, info)
+        return _traced(exception.RemoteError(told), info)
+    return error if splice.splice(error) else _traced(error, info)
 
 
 def _unpickled(data: bytes) -> Exception | None:
@@ -72,10 +74,10 @@ def _unpickled(data: bytes) -> Exception | None:
     if not data:
         return None
     try:
-        error = serialization.loads(data)
+        error = serialization.loads_exception(data)
     except exception.DeserializationError:
         return None
-    return error if isinstance(error, Exception) else None
+    return error if isinstance(error, Exception) and not isinstance(error, serialization.Missing) else None
 
 
 def _traced(error: BaseException, info: ErrorInfo | None) -> BaseException:

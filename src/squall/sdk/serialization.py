@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from typing import TYPE_CHECKING, Any
 
-from squall.exception import DeserializationError, RequestSizeError, SerializationError
+from squall.exception import DeserializationError, RemoteError, RequestSizeError, SerializationError
 from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, Payload
 
 if TYPE_CHECKING:
@@ -66,12 +68,60 @@ def loads(data: bytes | memoryview) -> Any:
 
     try:
         return pickle.loads(data)
-    except ModuleNotFoundError as error:
-        raise DeserializationError(
-            f"a value needs the module {error.name}, which is not installed here"
-        ) from None
     except Exception as error:
-        raise DeserializationError(f"a value cannot be unpickled here: {line(error)}") from None
+        raise DeserializationError(_why(error)) from None
+
+
+class Missing(RemoteError):
+    """Stands for an exception of a class that is not here; its subclasses have the names of such classes."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(", ".join(map(str, args)))
+
+
+def loads_exception(data: bytes) -> Any:
+    """As `loads`, with a subclass of Missing for each class that is not here."""
+    import io
+    import pickle
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            try:
+                return super().find_class(module, name)
+            except (ImportError, AttributeError):
+                return type(name.rpartition(".")[2], (Missing,), {"__module__": module})
+
+    try:
+        return Unpickler(io.BytesIO(data)).load()
+    except Exception as error:
+        raise DeserializationError(_why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """Why a value cannot be had here: a module that is missing, or another version of it."""
+    if not isinstance(error, (ModuleNotFoundError, AttributeError)):
+        return f"a value cannot be unpickled here: {line(error)}"
+    module = str(getattr(error, "name", None) or "")
+    if isinstance(error, AttributeError):
+        found = re.search(r"<module '([\w.]+)'", str(error))
+        module = found[1] if found else module
+    top = module.partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and (top == module or importlib.util.find_spec(top) is None):
+        return f"a value needs the module {module}, which is not installed here: install it"
+    version = _version(top)
+    return (
+        f"a value does not fit {top} {version}, which is installed here ({line(error)}): give the image the "
+        "same version"
+    )
+
+
+def _version(package: str) -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "as it is"
 
 
 async def to_payload(port: Port[Any], data: bytes, inline: int = INLINE_LIMIT) -> Payload:
