@@ -84,6 +84,7 @@ class FakeServer:
         self.uploads: list[str] = []
         self.manifests: dict[str, Manifest] = {}
         self.images: list[str] = []
+        self.lookups: list[control.FunctionLookup] = []
         self.secrets: dict[str, dict[str, str]] = {}
         self.calls: dict[str, FakeCall] = {}
         self.requests: list[str] = []
@@ -196,6 +197,7 @@ class FakeServer:
             raise ServiceRefusal("not_found", f"no function {body.name} in app {body.app}")
         spec = app.specs[body.name]
         function_id = app.info().functions[body.name]
+        self.lookups.append(body)
         return control.FunctionInfo(function_id, app.id, body.name, spec.is_generator, class_=spec.class_)
 
     def _function_variant(self, body: control.FunctionVariant) -> control.FunctionInfo:

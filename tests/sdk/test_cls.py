@@ -427,8 +427,6 @@ def test_classes_and_functions_are_not_mistaken(model: Any, server: FakeServer) 
         squall.Function.from_name("example", "Model").remote(1)
     with pytest.raises(InvalidError, match=r"called on a function: look it up by squall\.Function"):
         squall.Cls.from_name("example", "use")().predict.remote(1)
-    with pytest.raises(UnimplementedError, match="version="):
-        squall.Cls.from_name("example", "Model", version=1)
     with pytest.raises(NotFoundError):
         squall.Cls.from_name("example", "Nothing")().f.remote()
 
@@ -674,3 +672,16 @@ def test_wrong_sharing(model: Any, which: str) -> None:
         target.with_batching(max_batch_size=2, wait_ms=-1)
     with pytest.raises(InvalidError, match="options of its class"):
         model.Model().predict.with_concurrency(max_inputs=2)
+
+
+@pytest.mark.covers("Cls.from_name(version)", "Function.from_name(version)")
+def test_a_version_is_asked_for(model: Any, server: FakeServer) -> None:
+    model.app.deploy()
+    assert squall.Cls.from_name("example", "Model", version=1)().predict.remote("x") == "smallx"
+    function = squall.Function.from_name("example", "use", version=1)
+    assert pickle.loads(pickle.dumps(function._handle))._version == 1
+    with pytest.raises(TypeError, match="missing 2"):
+        function.remote()
+    assert [lookup.version for lookup in server.lookups] == [1, 1]
+    with pytest.raises(InvalidError, match="version=0 is not possible"):
+        squall.Function.from_name("example", "use", version=0)

@@ -90,6 +90,11 @@ def hidden_variables(name: str, value: Any) -> dict[str, str]:
     return {key: text for key, text in value.items() if text is not None}
 
 
+def version(value: object) -> int:
+    """Of a deployed app; 0 for none in particular. Raises InvalidError."""
+    return 0 if value is None else whole("version", value, 1, 1 << 31)
+
+
 def secret_name(value: object) -> str:
     if isinstance(value, str) and _APP_NAME.fullmatch(value):
         return value

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import ExecutionError, InvalidError
-from squall.sdk import checks, context, sharing, unavailable
+from squall.sdk import checks, context, sharing
 from squall.sdk.blueprint import Blueprint
 from squall.sdk.dual import dual_function
 from squall.sdk.function import Function
@@ -149,12 +149,12 @@ class Cls:
         environment_name: str | None = None,
         client: Client | AsyncClient | None = None,
     ) -> Cls:
-        """A class of a deployed app. It is looked up with the first call."""
+        """A class of a deployed app, looked up with the first call: of the newest version at any time, or of
+        one `version` for good.
+        """
         del mode  # nothing is asked here
-        if version is not None:
-            raise unavailable.missing("Cls.from_name: ", "version=", "the newest version is called")
         access = Access(client, environment_name or "")
-        return Cls(name, Deployed(checks.app_name(app_name), name, access), None)
+        return Cls(name, Deployed(checks.app_name(app_name), name, access, checks.version(version)), None)
 
     def __mro_entries__(self, _bases: tuple[Any, ...]) -> tuple[type, ...]:
         """`class Larger(Model)` inherits from the class that was decorated."""

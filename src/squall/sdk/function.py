@@ -455,12 +455,13 @@ class Function(Generic[P, R]):
         environment_name: str | None = None,
         client: Client | AsyncClient | None = None,
     ) -> Function[..., Any]:
-        """A function of a deployed app. It is looked up with the first call."""
+        """A function of a deployed app, looked up with the first call: of the newest version at any time, or
+        of one `version` for good.
+        """
         del mode  # nothing is asked here
-        if version is not None:
-            raise unavailable.missing("Function.from_name: ", "version=", "the newest version is called")
         access = Access(client, environment_name or "")
-        return Function(name, Deployed(checks.app_name(app_name), name, access), None, is_generator=None)
+        handle = Deployed(checks.app_name(app_name), name, access, checks.version(version))
+        return Function(name, handle, None, is_generator=None)
 
 
 def _variant(name: str, handle: Handle, is_generator: bool | None) -> Function[..., Any]:

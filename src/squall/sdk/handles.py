@@ -98,10 +98,12 @@ class OfContainer(Handle):
 class Deployed(Handle):
     """A function by its name in a deployed app; asked for once."""
 
-    def __init__(self, app: str, name: str, access: Access) -> None:
+    def __init__(self, app: str, name: str, access: Access, version: int = 0) -> None:
+        """Without a version, whichever is the newest when it is called."""
         self._app = app
         self._name = name
         self._access = access
+        self._version = version
         self._info: FunctionInfo | None = None
 
     async def resolve(self, mode: Mode) -> Resolved:
@@ -110,11 +112,12 @@ class Deployed(Handle):
         if info is None:
             from squall.wire.control import FunctionLookup
 
-            info = self._info = await port.request("function.lookup", FunctionLookup(self._app, self._name))
+            wanted = FunctionLookup(self._app, self._name, self._version)
+            info = self._info = await port.request("function.lookup", wanted)
         return Resolved(port, self._access, info.id, info.is_generator, info.class_)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Deployed, (self._app, self._name, _portable(self._access)))
+        return (Deployed, (self._app, self._name, _portable(self._access), self._version))
 
 
 class ById(Handle):

@@ -116,7 +116,8 @@ class Apps:
             if app.stopped:
                 await self._secrets.release(app.id)
                 raise Refusal("not_found", f"app {record.name} was stopped meanwhile")
-            old = [*app.functions.values(), *app.variants.values()]
+            variants = [variant for variant in app.variants.values() if not variant.pinned]
+            old = [*app.functions.values(), *variants]
             app.record = record
             functions = self._catalog.add_functions(app, rows)
             app.functions = {f.name: f for f in functions}

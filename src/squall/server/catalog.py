@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from squall.scheduling.model import FunctionAdded, FunctionRemoved
 from squall.server import variants
 from squall.server.config import check_scale, check_spec, recipe_manifests, scheduler_config
-from squall.server.model import App, Function
+from squall.server.model import PINNED, App, Function
 from squall.server.names import Refusal
 from squall.store.base import FunctionRecord, NotFound
 from squall.wire import codec
@@ -110,14 +110,27 @@ class Catalog:
         """
         if function_id not in self.functions:
             try:
-                record = await self._store.function(function_id)
+                record = await self._store.function(function_id.removesuffix(PINNED))
             except NotFound:
                 return None
+            record = replace(record, id=function_id)
             if record.parent and await self.load(record.parent) is None:
                 return None
             if function_id not in self.functions and record.app in self.apps:
                 self.add_functions(self.apps[record.app], [record])
         return self.functions.get(function_id)
+
+    async def pinned(self, app: App, name: str, version: int) -> Function:
+        """A function as it was in a version, with containers of its own. Raises Refusal."""
+        for record in await self._store.functions(app.id, version):
+            found = None if record.name != name or record.parent else await self.load(record.id + PINNED)
+            if found is not None:
+                return found
+        raise Refusal(
+            "not_found",
+            f"app {app.record.name} has no function {name[:80]!r} in version {version}: `squall app history "
+            f"{app.record.name}` lists what it had",
+        )
 
     def add_functions(self, app: App, records: Iterable[FunctionRecord]) -> list[Function]:
         """Functions as the store has them; those of an older version than the app's are retired."""
@@ -133,7 +146,7 @@ class Catalog:
             spec, recipe = variants.derived(parent.spec, request), parent.recipe
         scale = codec.unpack(record.autoscaler, AutoscalerSettings) if record.autoscaler else spec.autoscaler
         function = Function(record.id, app, record.name, record.version, spec, recipe, scale, request)
-        function.retired = record.version < app.record.version
+        function.retired = record.version < app.record.version and not function.pinned
         self.functions[function.id] = function
         if request is not None:
             function.asked = self._clock.now()
@@ -196,10 +209,15 @@ class Catalog:
     async def forget_old_variants(self, app: App) -> None:
         """Those of the version before the last one: their ids have long been asked for again."""
         old = await self._store.functions(app.id, app.record.version - 2)
-        await self._store.remove_functions([r.id for r in old if r.parent and r.id not in self.functions])
+        gone = [r.id for r in old if r.parent and not r.parent.endswith(PINNED)]
+        await self._store.remove_functions([each for each in gone if each not in self.functions])
 
     async def rescale(self, function: Function, change: FunctionAutoscaler) -> AutoscalerSettings:
         """Other limits for its containers, from now on and over restarts. Raises Refusal."""
+        if function.pinned:
+            raise Refusal(
+                "invalid", f"{function.name} is pinned to version {function.version}: it scales as then"
+            )
         async with self._rescaling:
             settings = variants.rescaled(function.autoscaler, change)
             if settings != function.autoscaler:

@@ -28,9 +28,11 @@ MAX_DEPTH = 20
 
 
 def scheduler_config(function: Function) -> FunctionConfig:
-    """A retired function keeps no container longer than it has work; a class without its parameters, none."""
+    """A retired function keeps no container longer than it has work; a class without its parameters, and one
+    that is pinned to a version, keep none ready.
+    """
     spec, scale, retries = function.spec, function.autoscaler, function.spec.retries
-    idle = function.retired or bool(variants.lacks(spec))
+    idle = function.retired or function.pinned or bool(variants.lacks(spec))
     gpus = tuple((g.type, g.count) for g in spec.resources.gpus)
     batch = max(1, spec.batching.max_batch_size)
     return FunctionConfig(

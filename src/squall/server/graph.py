@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from squall.server.attachments import expired
+from squall.server.model import PINNED
 from squall.server.names import Refusal
 from squall.store.base import NotFound
 from squall.wire import codec
@@ -101,7 +102,7 @@ class GraphReader:
         if record is None:
             return None
         try:
-            function = await self._store.function(record.function)
+            function = await self._store.function(record.function.removesuffix(PINNED))
         except NotFound:
             return None
         return _Origin(record.parent, function.name, codec.unpack(function.spec, FunctionSpec).module)

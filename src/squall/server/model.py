@@ -52,6 +52,10 @@ class App:
         return self.record.id
 
 
+#: At the end of the id of a function that stays on its version, whatever is deployed. In no record.
+PINNED = "-pinned"
+
+
 @dataclass(slots=True, eq=False)
 class Function:
     """One function of one version of an app. `inputs`, `ended` and `failed` are counted since it was loaded.
@@ -83,6 +87,13 @@ class Function:
     waiting: str = ""
     start_error: Outcome | None = None
     tallies: Tallies = field(default_factory=Tallies)
+
+    @property
+    def pinned(self) -> bool:
+        """No newer version takes its place; also of a variant of such a one."""
+        return self.id.endswith(PINNED) or (
+            self.request is not None and self.request.function.endswith(PINNED)
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -13,6 +13,7 @@ from squall.wire.control import (
     AppPublish,
     AppRef,
     FunctionAutoscaler,
+    FunctionGet,
     FunctionInfo,
     FunctionLookup,
     FunctionVariant,
@@ -480,3 +481,64 @@ async def test_stopping_an_app_does_not_wait_forever(world: World) -> None:
     assert await client.ask("app.stop", AppRef(app.app)) is None
     await world.clock.advance(60)
     assert client.answer(number, "app.stop") is not None
+
+
+async def ran_on(world: World, client: FakeClient, node: FakeNode, function: str, method: str = "") -> str:
+    """The function whose container a call of this id gets."""
+    before = set(node.containers)
+    client.call(function, b"x", method=method)
+    await node.work()
+    (container,) = set(node.containers) - before
+    return node.containers[container].function_id
+
+
+async def test_a_version_stays_what_it_was(world: World) -> None:
+    client, node = await world.client(), await world.node(cpu_millis=64_000)
+    first = await client.app(spec(env={"V": "1"}), deploy=True)
+    old = await client.ask("function.lookup", FunctionLookup("demo", "f", 1))
+    await client.app(spec(env={"V": "2"}), deploy=True)
+    again = await client.ask("function.lookup", FunctionLookup("demo", "f", 1))
+    newest = await client.ask("function.lookup", FunctionLookup("demo", "f"))
+    assert old.id == again.id != newest.id
+    assert (old.version, newest.version) == (1, 2)
+    assert await ran_on(world, client, node, old.id) == old.id
+    assert await ran_on(world, client, node, first.functions["f"]) == newest.id
+    said = [start.function.env["V"] for start in node.containers.values()]
+    assert said == ["1", "2"]
+    await world.restart()
+    await client.connect()
+    await node.connect(forget=True)
+    assert await ran_on(world, client, node, old.id) == old.id
+    await client.app(spec(env={"V": "3"}), deploy=True)
+    call = client.call(old.id, b"x")
+    await node.work()
+    assert len(client.results(call)) == 1
+    await client.ask("app.stop", AppRef("demo"))
+    await node.work()
+    assert node.containers == {}
+
+
+async def test_a_version_of_a_class_has_variants_of_its_own(world: World) -> None:
+    client, node = await world.client(), await world.node(cpu_millis=64_000)
+    await client.app(model(env={"V": "1"}), deploy=True)
+    pinned = await client.ask("function.lookup", FunctionLookup("demo", "Model", 1))
+    small = await variant(client, pinned.id, size="s")
+    for version in ("2", "3", "4"):
+        await client.app(model(env={"V": version}), deploy=True)
+    assert (await variant(client, pinned.id, size="s")).id == small.id
+    assert await ran_on(world, client, node, small.id, "run") == small.id
+    (start,) = node.containers.values()
+    assert (start.function.env["V"], start.function.parameters) == ("1", {"size": "s", "layers": 3})
+
+
+async def test_a_version_that_is_not_there_and_what_cannot_be_changed(world: World) -> None:
+    client = await world.client()
+    await client.app(spec(), deploy=True)
+    for name, version in (("f", 7), ("g", 1)):
+        said = await client.ask("function.lookup", FunctionLookup("demo", name, version))
+        assert said.code == "not_found"
+        assert "`squall app history demo`" in said.message
+    pinned = await client.ask("function.lookup", FunctionLookup("demo", "f", 1))
+    assert (await client.ask("function.autoscaler", FunctionAutoscaler(pinned.id, 1))).code == "invalid"
+    stranger = await world.client("other")
+    assert (await stranger.ask("function.get", FunctionGet(pinned.id))).code == "not_found"

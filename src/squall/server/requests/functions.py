@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 @handles("function.lookup")
 async def lookup(services: Services, session: Session, body: FunctionLookup) -> FunctionInfo:
     app = await services.apps.lookup(session, body.app, create=False)
+    if body.version:
+        return _info(await services.catalog.pinned(app, body.name, body.version))
     function = app.functions.get(body.name)
     if function is None:
         names = ", ".join(sorted(app.functions)[:20]) or "none"
