@@ -19,6 +19,7 @@ from squall.client import daemon_record
 from squall.client.daemon_record import DaemonRecord, Process
 from squall.wire import codec, control
 from squall.wire import messages as m
+from squall.wire import secrets as wire_secrets
 from squall.wire.values import LogItem
 from tests.client.fake_server import FakeServer, Peer
 from tests.house.source import SRC
@@ -47,10 +48,12 @@ ANSWERS: dict[str, Any] = {
     "container.list": control.ContainerList(
         [control.ContainerInfo("ct-1", "f", "f", "no-1", "ready", 1e9, 1, 2.5, 64 << 20)]
     ),
-    "secret.put": control.SecretInfo("st-1", "db", 1, ["PASSWORD", "USER"]),
-    "secret.list": control.SecretList([control.SecretInfo("st-1", "db", 2, ["PASSWORD"], 1e9, 1e9)]),
+    "secret.put": wire_secrets.SecretInfo("st-1", "db", 1, ["PASSWORD", "USER"]),
+    "secret.list": wire_secrets.SecretList(
+        [wire_secrets.SecretInfo("st-1", "db", 2, ["PASSWORD"], 1e9, 1e9)]
+    ),
     "secret.delete": control.Empty(),
-    "secret.rotate": control.Count(3),
+    "secret.rotate": wire_secrets.Count(3),
     "logs.fetch": control.LogsFetched([("ct-1", "f", 1, b"out\n", 0.0), ("ct-1", "f", 2, b"err\n", 0.0)]),
     "app.history": control.AppHistory([control.AppVersion(2, 0.0, "v2", ["f", "g"])]),
     "app.rollback": control.AppPublished("ap-1", {"f": "fu-1"}, 3),
@@ -325,7 +328,7 @@ def test_secrets_are_made_from_all_sides_and_never_shown(server: FakeServer, tmp
     result = CliRunner().invoke(squall.cli.main, arguments, input="from-stdin\n")
     assert result.exit_code == 0, result.output
     assert "from-" not in result.output
-    put = codec.unpack(asked(server).body, control.SecretPut)
+    put = codec.unpack(asked(server).body, wire_secrets.SecretPut)
     assert put.values == {"A": "from-dotenv", "B": "from-json", "C": "from-args", "D": "from-stdin"}
     assert (put.name, put.mode) == ("db", "replace")
 

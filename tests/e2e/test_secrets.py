@@ -81,7 +81,7 @@ def test_output_in_pieces_tells_nothing(here: Daemon) -> None:
 
 def test_a_container_cannot_have_anothers(here: Daemon) -> None:
     """No request gives a value, whoever asks."""
-    from squall.wire.control import SecretGet
+    from squall.wire.secrets import SecretGet
 
     told = here.client().request("secret.get", SecretGet("e2e-named"))
     assert told.keys == ["NAMED"]

@@ -20,6 +20,7 @@ from squall.runner import results, targets
 from squall.server import variants
 from squall.server.names import Refusal
 from squall.wire import control
+from squall.wire import secrets as wire_secrets
 from squall.wire.hashing import manifest_id, recipe_id
 from squall.wire.values import INLINE_LIMIT, AutoscalerSettings, ErrorInfo, Outcome, OutputItem, Payload
 
@@ -119,26 +120,26 @@ class FakeServer:
             assert isinstance(result, control.METHODS[method][1]), method
             return result
 
-    def _secret_put(self, body: control.SecretPut) -> control.SecretInfo:
+    def _secret_put(self, body: wire_secrets.SecretPut) -> wire_secrets.SecretInfo:
         if body.name and body.mode == "create" and body.name in self.secrets:
             raise ServiceRefusal("exists", f"there is a secret {body.name} already")
         name = body.name or f"nameless-{hash(frozenset(body.values.items()))}"
         before = self.secrets.get(name, {}) if body.mode == "update" else {}
         merged = {**before, **body.values}
         self.secrets[name] = {key: value for key, value in merged.items() if key not in body.removed}
-        return control.SecretInfo(f"st-{name}", body.name, 1, sorted(self.secrets[name]))
+        return wire_secrets.SecretInfo(f"st-{name}", body.name, 1, sorted(self.secrets[name]))
 
-    def _secret_get(self, body: control.SecretGet) -> control.SecretInfo:
+    def _secret_get(self, body: wire_secrets.SecretGet) -> wire_secrets.SecretInfo:
         keys = self.secrets.get(body.name)
         if keys is None or not set(body.required) <= set(keys):
             raise ServiceRefusal("not_found", f"no secret {body.name}, or no {body.required} in it")
-        return control.SecretInfo(f"st-{body.name}", body.name, 1, sorted(keys))
+        return wire_secrets.SecretInfo(f"st-{body.name}", body.name, 1, sorted(keys))
 
-    def _secret_list(self, body: control.Empty) -> control.SecretList:
+    def _secret_list(self, body: control.Empty) -> wire_secrets.SecretList:
         names = sorted(name for name in self.secrets if not name.startswith("nameless"))
-        return control.SecretList([self._secret_get(control.SecretGet(name)) for name in names])
+        return wire_secrets.SecretList([self._secret_get(wire_secrets.SecretGet(name)) for name in names])
 
-    def _secret_delete(self, body: control.SecretDelete) -> control.Empty:
+    def _secret_delete(self, body: wire_secrets.SecretDelete) -> control.Empty:
         if self.secrets.pop(body.name, None) is None:
             raise ServiceRefusal("not_found", f"no secret {body.name}")
         return control.Empty()

@@ -12,7 +12,8 @@ import click
 from squall.cli import output
 from squall.cli.server import environment_option, server
 from squall.sdk import checks, dotenv
-from squall.wire.control import Empty, SecretDelete, SecretPut
+from squall.wire.control import Empty
+from squall.wire.secrets import SecretDelete, SecretPut
 
 if TYPE_CHECKING:
     from typing import TextIO

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from squall.client.api import AsyncClient, Client
     from squall.sdk.ports import Port
-    from squall.wire.control import SecretInfo
+    from squall.wire.secrets import SecretInfo
     from squall.wire.values import SecretRef
 
 
@@ -104,7 +104,7 @@ class Secret:
     @dual
     async def update(self, mode: Mode, env_dict: Mapping[str, str | None]) -> None:
         """Set these variables of a named secret, and remove those that are None, for containers to come."""
-        from squall.wire.control import SecretPut
+        from squall.wire.secrets import SecretPut
 
         if not self._name:
             raise InvalidError(
@@ -131,7 +131,7 @@ class Secret:
         return SecretRef(told.id, told.name, told.version)
 
     async def _info(self, port: Port[Any]) -> SecretInfo:
-        from squall.wire.control import SecretGet, SecretPut
+        from squall.wire.secrets import SecretGet, SecretPut
 
         if self._values is None:
             told: SecretInfo = await port.request("secret.get", SecretGet(self._name, self._required))
@@ -167,7 +167,7 @@ class Objects:
     ) -> None:
         """Make one. Raises AlreadyExistsError, unless one that is there may stay as it is."""
         from squall.exception import AlreadyExistsError
-        from squall.wire.control import SecretPut
+        from squall.wire.secrets import SecretPut
 
         values = checks.hidden_variables("env_dict", env_dict)
         port = await mode.port(Access(client, environment_name or ""))
@@ -206,7 +206,7 @@ class Objects:
     ) -> None:
         """Containers that run keep what they have. Raises NotFoundError, unless it may be missing."""
         from squall.exception import NotFoundError
-        from squall.wire.control import SecretDelete
+        from squall.wire.secrets import SecretDelete
 
         port = await mode.port(Access(client, environment_name or ""))
         try:

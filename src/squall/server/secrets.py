@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from squall.server.names import Refusal, check_secret, new_id, one_line
 from squall.server.vault import VaultError
 from squall.store.base import NotFound, SecretRecord
-from squall.wire.control import SecretInfo
+from squall.wire.secrets import SecretInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from squall.server.session import Session
     from squall.server.vault import Vault
     from squall.store.base import Store
-    from squall.wire.control import SecretPut
+    from squall.wire.secrets import SecretPut
     from squall.wire.values import SecretRef
 
 #: Of one secret: variables, and bytes of names and values. A container gets its environment in one message.

@@ -10,6 +10,7 @@ import pytest
 from squall.server.secrets import MAX_BYTES, MAX_KEYS, UNUSED
 from squall.wire import control
 from squall.wire import messages as m
+from squall.wire import secrets as wire_secrets
 from squall.wire.values import LogItem, Overrides, SecretRef
 from tests.server.fakes import IMAGE, RECIPE, settle, spec
 
@@ -22,8 +23,8 @@ VALUE = "hunter2-abcdefg"
 
 
 async def made(client: FakeClient, name: str = "db", **values: str) -> SecretRef:
-    info = await client.ask("secret.put", control.SecretPut(values or {"PASSWORD": VALUE}, name))
-    assert isinstance(info, control.SecretInfo), info
+    info = await client.ask("secret.put", wire_secrets.SecretPut(values or {"PASSWORD": VALUE}, name))
+    assert isinstance(info, wire_secrets.SecretInfo), info
     return SecretRef(info.id, info.name, info.version)
 
 
@@ -34,7 +35,7 @@ def with_secrets(*refs: SecretRef) -> Any:
 async def test_no_answer_has_a_value(world: World) -> None:
     client = await world.client()
     ref = await made(client)
-    told = await client.ask("secret.get", control.SecretGet("db", ["PASSWORD"]))
+    told = await client.ask("secret.get", wire_secrets.SecretGet("db", ["PASSWORD"]))
     assert (told.id, told.name, told.version, told.keys) == (ref.id, "db", 1, ["PASSWORD"])
     assert (await client.ask("secret.list")).secrets == [told]
     assert not any(VALUE.encode() in record.sealed for record in await world.store.all_secrets())
@@ -43,24 +44,24 @@ async def test_no_answer_has_a_value(world: World) -> None:
 async def test_what_is_missing_is_said(world: World) -> None:
     client = await world.client()
     await made(client)
-    said = await client.ask("secret.get", control.SecretGet("db", ["USER", "PASSWORD"]))
+    said = await client.ask("secret.get", wire_secrets.SecretGet("db", ["USER", "PASSWORD"]))
     assert (said.code, said.message) == ("not_found", "the secret db has no USER: it has PASSWORD")
-    said = await client.ask("secret.get", control.SecretGet("none"))
+    said = await client.ask("secret.get", wire_secrets.SecretGet("none"))
     assert "squall secret create none" in said.message
-    assert (await client.ask("secret.put", control.SecretPut({}, "none", "update"))).code == "not_found"
+    assert (await client.ask("secret.put", wire_secrets.SecretPut({}, "none", "update"))).code == "not_found"
 
 
 async def test_create_replace_update_delete(world: World) -> None:
     client = await world.client()
     ref = await made(client, A="1111", B="2222")
-    assert (await client.ask("secret.put", control.SecretPut({}, "db"))).code == "exists"
-    update = control.SecretPut({"C": "3333"}, "db", "update", ["A"])
+    assert (await client.ask("secret.put", wire_secrets.SecretPut({}, "db"))).code == "exists"
+    update = wire_secrets.SecretPut({"C": "3333"}, "db", "update", ["A"])
     assert (await client.ask("secret.put", update)).keys == ["B", "C"]
-    replaced = await client.ask("secret.put", control.SecretPut({"Z": "9999"}, "db", "replace"))
+    replaced = await client.ask("secret.put", wire_secrets.SecretPut({"Z": "9999"}, "db", "replace"))
     assert (replaced.id, replaced.version, replaced.keys) == (ref.id, 3, ["Z"])
-    await client.ask("secret.delete", control.SecretDelete("db"))
+    await client.ask("secret.delete", wire_secrets.SecretDelete("db"))
     assert (await client.ask("secret.list")).secrets == []
-    assert (await client.ask("secret.delete", control.SecretDelete("db"))).code == "not_found"
+    assert (await client.ask("secret.delete", wire_secrets.SecretDelete("db"))).code == "not_found"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ async def test_create_replace_update_delete(world: World) -> None:
 )
 async def test_sizes_and_names_are_bounded(world: World, values: dict[str, str]) -> None:
     client = await world.client()
-    said = await client.ask("secret.put", control.SecretPut(values, "db"))
+    said = await client.ask("secret.put", wire_secrets.SecretPut(values, "db"))
     assert said.code == "invalid"
     assert "\n" not in said.message
 
@@ -85,8 +86,8 @@ async def test_another_workspace_and_environment_cannot_reach_it(world: World) -
     client = await world.client()
     ref = await made(client)
     for stranger in (await world.client("other"), await world.client(environment="staging")):
-        assert (await stranger.ask("secret.get", control.SecretGet("db"))).code == "not_found"
-        assert (await stranger.ask("secret.delete", control.SecretDelete("db"))).code == "not_found"
+        assert (await stranger.ask("secret.get", wire_secrets.SecretGet("db"))).code == "not_found"
+        assert (await stranger.ask("secret.delete", wire_secrets.SecretDelete("db"))).code == "not_found"
         assert (await stranger.ask("secret.list")).secrets == []
     other = await world.client("other")
     app = await other.ask("app.create", control.AppCreate("theirs"))
@@ -111,7 +112,7 @@ async def test_new_containers_get_the_newest_value(world: World) -> None:
     client, node = await world.client(), await world.node()
     ref = await made(client)
     app = await client.app(with_secrets(ref), deploy=True)
-    await client.ask("secret.put", control.SecretPut({"PASSWORD": "newer-value"}, "db", "replace"))
+    await client.ask("secret.put", wire_secrets.SecretPut({"PASSWORD": "newer-value"}, "db", "replace"))
     client.call(app.functions["f"], b"x")
     await node.work()
     assert [start.secrets for start in node.containers.values()] == [{"PASSWORD": "newer-value"}]
@@ -121,7 +122,7 @@ async def test_a_deleted_one_fails_the_start_and_says_which(world: World) -> Non
     client, node = await world.client(), await world.node()
     ref = await made(client)
     app = await client.app(with_secrets(ref))
-    await client.ask("secret.delete", control.SecretDelete("db"))
+    await client.ask("secret.delete", wire_secrets.SecretDelete("db"))
     call = client.call(app.functions["f"], b"x")
     await node.work()
     assert node.containers == {}

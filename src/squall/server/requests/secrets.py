@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from squall.server.names import Refusal
 from squall.server.requests.registry import handles
-from squall.wire.control import Count, Empty, SecretInfo, SecretList
+from squall.wire.control import Empty
+from squall.wire.secrets import Count, SecretInfo, SecretList
 
 if TYPE_CHECKING:
     from squall.server.services import Services
     from squall.server.session import Session
-    from squall.wire.control import SecretDelete, SecretGet, SecretPut
+    from squall.wire.secrets import SecretDelete, SecretGet, SecretPut
 
 
 @handles("secret.put")
