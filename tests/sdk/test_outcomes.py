@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.sdk.fake_client import FakeServer
+
 
 def frames(error: BaseException) -> list[str]:
     return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
@@ -259,3 +261,26 @@ def test_the_cause_of_a_nested_calls_error_goes_home_through_its_callers_contain
     again = pickle.loads(answer.payload)
     assert isinstance(again.__cause__, RemoteTraceback)
     assert str(again.__cause__) == "in the container\nthere"
+
+
+@pytest.mark.parametrize("everything", ["", "1"])
+def test_the_way_through_squall_is_left_out(
+    everything: str, server: FakeServer, load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUALL_TRACEBACK", everything)
+    example = load("@app.function()\ndef f(x):\n    try:\n        1 / x\n    finally:\n        pass\n")
+    with example.app.run(), pytest.raises(ZeroDivisionError) as raised:
+        example.f.remote(0)
+    files = [os.path.relpath(f.filename, SRC) for f in traceback.extract_tb(raised.value.__traceback__)]
+    ours = [file for file in files if file.startswith("squall" + os.sep)]
+    assert files[0].endswith("test_outcomes.py")
+    assert files[-1].endswith("sdk_example.py")
+    assert "squall/sdk/dual.py" in ours
+    assert (len(ours) > 3) == bool(everything)
+    with example.app.run(), pytest.raises(ZeroDivisionError) as raised:
+        list(example.f.map([0]))
+    names = [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
+    assert (names[:2], names[-1]) == (["test_the_way_through_squall_is_left_out", "_told"], "f")
+    with pytest.raises(exception.ExecutionError) as told:
+        example.f.remote(1)
+    assert len(traceback.extract_tb(told.value.__traceback__)) == 2 or everything

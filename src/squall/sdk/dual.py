@@ -25,7 +25,12 @@ class Dual(Generic[P, T]):
         self._flow, self._bound = flow, bound
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return finish(self._flow(*self._bound, BLOCKING, *args, **kwargs))
+        try:
+            return finish(self._flow(*self._bound, BLOCKING, *args, **kwargs))
+        except BaseException as error:
+            from squall.sdk.splice import without_ours
+
+            raise error.with_traceback(without_ours(error))  # noqa: B904 - it is the same one
 
     def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         return self._flow(*self._bound, ASYNCIO, *args, **kwargs)
@@ -38,10 +43,19 @@ class DualStream(Generic[P, T]):
         self._flow, self._bound = flow, bound
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        return iterate(self._flow(*self._bound, BLOCKING, *args, **kwargs))
+        return _told(iterate(self._flow(*self._bound, BLOCKING, *args, **kwargs)))
 
     def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
         return self._flow(*self._bound, ASYNCIO, *args, **kwargs)
+
+
+def _told(values: Iterator[T]) -> Iterator[T]:
+    try:
+        yield from values
+    except BaseException as error:
+        from squall.sdk.splice import without_ours
+
+        raise error.with_traceback(without_ours(error))  # noqa: B904 - it is the same one
 
 
 class dual(Generic[S, P, T]):  # noqa: N801 - a decorator

@@ -8,10 +8,13 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+from squall.exception import Error
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: As `runner.results.FRAMES`.
 FRAMES = "__squall_frames__"
 #: Exceptions of one chain that are looked at.
@@ -25,6 +28,18 @@ def splice(error: BaseException) -> bool:
     """
     known = [_restore(each) for each in chain(error)]
     return known[0]
+
+
+def without_ours(error: BaseException) -> TracebackType | None:
+    """Its traceback without the way through Squall: what the user looks for is in the container, or in the
+    message. With SQUALL_TRACEBACK=1, all of it.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_OURS):
+        traceback = traceback.tb_next
+    if os.environ.get("SQUALL_TRACEBACK") == "1" or (traceback is None and not isinstance(error, Error)):
+        return error.__traceback__
+    return traceback
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
