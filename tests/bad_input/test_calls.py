@@ -64,9 +64,9 @@ ARGUMENT = """
             ),
         ),
         (
-            "bytes(257 << 20)",
+            "bytes(2049 << 20)",
             (
-                "RequestSizeError: the arguments of f take 257 MiB and 256 MiB are possible: "
+                "RequestSizeError: the arguments of f take 2049 MiB and 2048 MiB are possible: "
                 "send them in parts (bad.py:10)"
             ),
         ),
@@ -81,7 +81,7 @@ def test_an_argument_that_does_not_travel(user: Desk, value: str, told: str) -> 
     ("value", "told"),
     [
         ("threading.Lock()", "a result of f, of type lock, cannot be pickled: TypeError: cannot pickle"),
-        ("bytes(257 << 20)", "a result of f has 257 MiB, 256 MiB are possible: send it in parts"),
+        ("bytes(2049 << 20)", "a result of f has 2049 MiB, 2048 MiB are possible: send it in parts"),
     ],
 )
 def test_a_result_that_does_not_travel(user: Desk, value: str, told: str) -> None:

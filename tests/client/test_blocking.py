@@ -114,7 +114,7 @@ def test_a_payload_over_the_limit_is_refused_before_it_is_sent(
     server: FakeServer, client: BlockingClient
 ) -> None:
     call = client.open_call("fu-1", "unary")
-    with pytest.raises(exception.RequestSizeError, match="256 MiB"):
+    with pytest.raises(exception.RequestSizeError, match="2048 MiB"):
         call.send([InputItem(0, Payload(blob="b" * 64, size=PAYLOAD_LIMIT + 1))], last=True)
     assert server.of(m.Inputs) == []
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: From a room to the rooms, or single modules of rooms, that it may import.
 ARROWS: dict[str, frozenset[str]] = {
     "cli": frozenset({"sdk", "client", "wire"}),
-    "sdk": frozenset({"client", "wire"}),
+    "sdk": frozenset({"client", "wire", "runner.protocol"}),
     "client": frozenset({"wire", "runner.protocol"}),
     "daemon": frozenset({"client", "wire", "runtime.driver", "runtime.probe"}),
     "server": frozenset({"scheduling", "store", "build", "wire"}),

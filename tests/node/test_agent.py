@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from squall.build.base import BuildError
+from squall.runner.protocol import spool
 from squall.wire import messages as m
 from squall.wire.hashing import blob_id
 from squall.wire.hops import HOPS
@@ -119,7 +120,7 @@ def test_large_payloads_both_ways(run: Run, size: int) -> None:
         output = (await node.server.output(node.assign_payload(container, payload))).output
         back = output.outcome.payload
         assert bool(back.blob) is (size > 2 << 20)
-        assert pickle.loads(node.server.blobs[back.blob] if back.blob else back.data) == data
+        assert spool.load(node.server.blobs[back.blob] if back.blob else back.data) == data
 
     run(scenario)
 

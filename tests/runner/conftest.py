@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from squall.runner import protocol
-from squall.runner.protocol import memfd
+from squall.runner.protocol import memfd, spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,7 +148,7 @@ class Agent:
         """The next output's value."""
         frame = self.receive()
         assert (frame.kind, frame.header.get("s", "ok")) == (protocol.OUTPUT, "ok"), frame
-        return pickle.loads(self.payload(frame))
+        return spool.load(self.payload(frame))
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         self.input(*args, **kwargs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from squall.runner import protocol
-from squall.runner.protocol import memfd
+from squall.runner.protocol import memfd, spool
 
 if TYPE_CHECKING:
     from tests.runner.conftest import Agent
@@ -140,7 +140,7 @@ def test_large_payloads_go_in_sealed_memory_files(agent: Agent) -> None:
     os.close(fd)
     frame = agent.receive()
     assert frame.header["fd"] is True
-    assert pickle.loads(agent.payload(frame)) == data[::-1]
+    assert spool.load(agent.payload(frame)) == data[::-1]
 
 
 def test_a_result_over_the_limit(agent: Agent) -> None:

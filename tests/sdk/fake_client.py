@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from squall import exception
 from squall.client.api import AsyncClient, Call, Client, Event, ServiceRefusal, Watch, YieldItem
 from squall.runner import results, targets
+from squall.runner.protocol import spool
 from squall.server import variants
 from squall.server.names import Refusal
 from squall.wire import control
@@ -27,7 +28,12 @@ from squall.wire.values import INLINE_LIMIT, AutoscalerSettings, ErrorInfo, Outc
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from squall.runner.protocol.spool import MemoryFile
     from squall.wire.values import FunctionSpec, InputItem, Manifest
+
+
+def bytes_of(payload: spool.Pickled) -> bytes:
+    return payload if isinstance(payload, bytes) else bytes(payload.view())
 
 
 @dataclass
@@ -328,20 +334,20 @@ class FakeServer:
         spec = self._spec(call.function)
         try:
             raw = self._load(spec) if spec.class_ is None else self._method(call.function, item.method)
-            args, kwargs = pickle.loads(self.read(item.payload))
+            args, kwargs = spool.load(self.read(item.payload))
             value = raw(*args, **kwargs)
             if hasattr(value, "__await__"):
                 value = _awaited(value)
             if call.kind != "generator":
-                return Outcome("ok", self.write(results.dump(value)))
+                return Outcome("ok", self.write(pickle.dumps(value, 5)))
             count = 0
             for count, each in enumerate(value, 1):
-                call.outputs.append(YieldItem(item.index, count - 1, self.write(results.dump(each))))
+                call.outputs.append(YieldItem(item.index, count - 1, self.write(pickle.dumps(each, 5))))
             return Outcome("done", yields=count)
         except BaseException as error:
             answer = results.of_exception(error)
             told = ErrorInfo(answer.header["type"], answer.header["message"], answer.header["tb"])
-            return Outcome("exception", self.write(answer.payload), told)
+            return Outcome("exception", self.write(bytes_of(answer.payload)), told)
 
     def _method(self, function_id: str, method: str) -> Any:
         """Of an object that is made and entered once."""
@@ -505,6 +511,9 @@ class FakeClient(Client):
     def upload(self, blob: str, data: bytes | memoryview) -> None:
         self.server.upload(blob, data)
 
+    def offer(self, file: MemoryFile) -> str:
+        return ""
+
     def download(self, blob: str) -> bytes:
         return self.server.blobs[blob]
 
@@ -539,6 +548,9 @@ class FakeAsyncClient(AsyncClient):
 
     async def upload(self, blob: str, data: bytes | memoryview) -> None:
         self.server.upload(blob, data)
+
+    async def offer(self, file: MemoryFile) -> str:
+        return ""
 
     async def download(self, blob: str) -> bytes:
         return self.server.blobs[blob]

@@ -53,6 +53,7 @@ def from_a_container(function: Callable[[], None]) -> BaseException:
     """What the caller gets for what the function raises."""
     answer = results.of_exception(caught(function))
     info = ErrorInfo(answer.header["type"], answer.header["message"], answer.header["tb"])
+    assert isinstance(answer.payload, bytes)
     return error_of(Outcome("exception", error=info), answer.payload)
 
 
@@ -258,6 +259,7 @@ def test_what_the_platform_says(outcome: Outcome, expected: type[BaseException])
 
 def test_the_cause_of_a_nested_calls_error_goes_home_through_its_callers_container() -> None:
     answer = results.of_exception(error_of(Outcome("exception", error=ErrorInfo("X", "y", "there")), b""))
+    assert isinstance(answer.payload, bytes)
     again = pickle.loads(answer.payload)
     assert isinstance(again.__cause__, RemoteTraceback)
     assert str(again.__cause__) == "in the container\nthere"

@@ -16,6 +16,7 @@ from squall.client.aio_link import AsyncLink, dial
 from squall.client.api import AsyncClient, Watch
 from squall.client.calls import CallState, Target
 from squall.client.core import Credentials, Pending, Restart, Session, chunks, decoded
+from squall.client.parcels import Parcels
 from squall.client.reconnect import Reconnect, fatal
 from squall.exception import ClientClosed, Error
 from squall.wire.codec import ProtocolError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squall.client.transport import Endpoint
+    from squall.runner.protocol.spool import MemoryFile
 
 #: How long one attempt to connect, and a farewell, may take (seconds).
 DIAL_S = 10.0
@@ -44,7 +46,8 @@ class AsyncioClient(AsyncClient):
         self.watch = Watch()
         self.workspace = ""
         self.environment = credentials.environment
-        self.session = Session(credentials, time.monotonic)
+        self._parcels = Parcels("" if endpoint.nested else endpoint.path)
+        self.session = Session(credentials, time.monotonic, parcels=self._parcels)
         self._link: AsyncLink | None = None
         self._reconnect = Reconnect()
         self._keeper: asyncio.Task[None] | None = None
@@ -76,6 +79,10 @@ class AsyncioClient(AsyncClient):
                 return await self._upload(self.session.upload(), blob, data)
             except Restart:
                 continue
+
+    async def offer(self, file: MemoryFile) -> str:
+        self._check_open()
+        return await asyncio.to_thread(self._parcels.offer, file) if self._parcels.possible else ""
 
     async def download(self, blob: str) -> bytes:
         self._check_open()
@@ -116,6 +123,7 @@ class AsyncioClient(AsyncClient):
                     await self._keeper
             if link is not None:
                 await link.end(FAREWELL_S)
+            self._parcels.close()
 
     # ------------------------------------------------------------------------------------------- waiting
 
@@ -183,6 +191,7 @@ class AsyncioClient(AsyncClient):
         """One connection from its beginning to its end, which it returns."""
         try:
             link = self._link = await dial(self.endpoint, DIAL_S)
+            await asyncio.to_thread(self._parcels.again)
             link.generation = self.session.connected()
             self.flush()
             while True:

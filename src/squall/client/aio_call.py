@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
 from squall.client.api import Call
+from squall.client.calls import in_parcel
 from squall.exception import InvalidError
+from squall.wire.values import OutputItem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +34,21 @@ class AsyncCall(Call):
 
     async def next_async(self, timeout: float | None = None) -> Event:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (event := self._client.session.next_event(self._state)) is None:
+        session = self._client.session
+        while True:
+            event = session.next_event(self._state)
+            if event is not None and await self._fetched(event):
+                self._client.flush()
+                return event
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             await self._client.wait(self._state, self._state.ready, left, "The call has no result")
+
+    async def _fetched(self, event: Event) -> bool:
+        if not isinstance(event, OutputItem) or not in_parcel(event):
+            return True
+        found = await asyncio.to_thread(self._client.session.fetch, self._state, event)
         self._client.flush()
-        return event
+        return found
 
     async def accepted_async(self, upto: int, timeout: float | None = None) -> None:
         state = self._state

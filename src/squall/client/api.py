@@ -14,6 +14,7 @@ from squall.wire.values import InputItem, OutputItem, Payload
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from squall.runner.protocol.spool import MemoryFile
     from squall.wire.messages import BuildLog, Logs, Notice, Progress
 
 T = TypeVar("T")
@@ -114,6 +115,12 @@ class Client(_Base):
         """Put a blob where the server keeps them, in chunks; returns when it is there."""
 
     @abstractmethod
+    def offer(self, file: MemoryFile) -> str:
+        """Lend the server a large argument, until its input has ended: a payload's `blob`. Empty where server
+        and client are not on one host, or the server has too much of it already: upload it.
+        """
+
+    @abstractmethod
     def download(self, blob: str) -> bytes:
         """The bytes of a blob, checked against its id."""
 
@@ -132,6 +139,10 @@ class AsyncClient(_Base):
     @abstractmethod
     async def upload(self, blob: str, data: bytes | memoryview) -> None:
         """See Client.upload."""
+
+    @abstractmethod
+    async def offer(self, file: MemoryFile) -> str:
+        """See Client.offer."""
 
     @abstractmethod
     async def download(self, blob: str) -> bytes:

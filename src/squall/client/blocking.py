@@ -20,6 +20,7 @@ from squall.client.api import Client, Watch
 from squall.client.blocking_call import BlockingCall
 from squall.client.calls import CallState, Target
 from squall.client.core import Credentials, Pending, Restart, Session, chunks, decoded
+from squall.client.parcels import Parcels
 from squall.client.reconnect import Reconnect, fatal
 from squall.client.turns import Turn, Waiter
 from squall.exception import ClientClosed, Error
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squall.client.transport import Endpoint, Link
+    from squall.runner.protocol.spool import MemoryFile
 
 #: The idle thread reads once nobody has for so long, in seconds.
 IDLE_AFTER_S = 0.05
@@ -60,7 +62,8 @@ class BlockingClient(Client):
 
     def _begin(self) -> None:
         """All that a child process must not share with its parent."""
-        self.session = Session(self._credentials, time.monotonic)
+        self._parcels = Parcels("" if self.endpoint.nested else self.endpoint.path)
+        self.session = Session(self._credentials, time.monotonic, parcels=self._parcels)
         self._link: Link | None = None
         self._reconnect = Reconnect()
         self._lead, self._sending, self._delivering = Turn(), Turn(), Turn()
@@ -97,6 +100,10 @@ class BlockingClient(Client):
             except Restart:
                 continue
 
+    def offer(self, file: MemoryFile) -> str:
+        self._check_open()
+        return self._parcels.offer(file)
+
     def download(self, blob: str) -> bytes:
         self._check_open()
         return self._finish(self.session.download(blob), None)
@@ -131,6 +138,7 @@ class BlockingClient(Client):
             self.session.fail(ClientClosed("This client is closed."))
             if self._link is not None:
                 self._link.close(farewell=True)
+            self._parcels.close()
             self._nudge.set()
 
     # ------------------------------------------------------------------------------------------- waiting
@@ -256,6 +264,7 @@ class BlockingClient(Client):
         except (OSError, ProtocolError, Refused, Error) as error:
             self._unreachable(error)
             return
+        self._parcels.again()
         link.generation = self.session.connected()
         self._link = link
         if self._closed:  # meanwhile, by another thread, which did not see this link
@@ -388,6 +397,7 @@ class BlockingClient(Client):
         """In the child: the connection and the session are the parent's. The next use opens new ones."""
         if self._link is not None:
             self._link.abandon()
+        self._parcels.abandon()
         self._begin()
 
 

@@ -35,10 +35,14 @@ class BlockingCall(Call):
     def next(self, timeout: float | None = None) -> Event:
         self._check()
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (event := self._session.next_event(self._state)) is None:
+        while True:
+            event = self._session.next_event(self._state)
+            if event is not None and self._session.fetch(self._state, event):
+                return event
+            if event is not None:
+                self._client.flush()
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             self._client.wait(self._state, self._state.ready, left, "The call has no result")
-        return event
 
     def accepted(self, upto: int, timeout: float | None = None) -> None:
         self._check()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from squall.client.api import Event, ServiceRefusal, YieldItem
 from squall.exception import RequestSizeError
+from squall.wire import parcels
 from squall.wire.messages import Accepted, Attach, Cancel, Credit, Inputs, Outputs, Received, Yields
 from squall.wire.values import PAYLOAD_LIMIT, ErrorInfo, InputItem, Outcome, OutputItem, Payload
 
@@ -48,6 +49,13 @@ class Indexes:
             self.low += 1
         return True
 
+    def discard(self, number: int) -> None:
+        """It is to come once more."""
+        if number < self.low:
+            self._above.update(range(number + 1, self.low))
+            self.low = number
+        self._above.discard(number)
+
 
 class CallState(Target):
     """One call. Methods that change it return the messages that the server must get, if any."""
@@ -73,7 +81,11 @@ class CallState(Target):
         self.accepted_upto = -1
         self._attached = attach is not None
         start, self._end = attach or (0, None)
+        #: Parcels whose inputs have ended; the driver drops them.
+        self.ended_parcels: list[str] = []
         self._waiting: dict[int, InputItem] = {}
+        #: Of outputs in parcels that were not fetched yet: a server that dies takes those along.
+        self._unfetched: dict[int, InputItem] = {}
         self._sent_last = False
         self._events: deque[Event] = deque()
         self._seen = Indexes(start)
@@ -114,21 +126,57 @@ class CallState(Target):
                 raise self.failure
             return None
         event = self._events.popleft()
-        if isinstance(event, OutputItem):
+        if isinstance(event, OutputItem) and not in_parcel(event):
             self._acks.append(event.index)
         return event
+
+    def fetched(self, index: int) -> None:
+        """The content of an output is here, which came in a parcel."""
+        self._acks.append(index)
+        item = self._unfetched.pop(index, None)
+        if item is not None:
+            self._ended(item)
+
+    def lost(self, index: int) -> list[object] | None:
+        """The parcel of an output is gone with its server: the input runs again. None if it cannot."""
+        item = self._unfetched.pop(index, None)
+        if item is None:
+            return None
+        self._seen.discard(index)
+        self._waiting[index] = item
+        return self._inputs([item])
+
+    def end(self) -> list[str]:
+        """Nobody listens any more; the parcels that are of no use now."""
+        for item in (*self._waiting.values(), *self._unfetched.values()):
+            self._ended(item)
+        ended, self.ended_parcels = self.ended_parcels, []
+        return ended
+
+    def _ended(self, item: InputItem) -> None:
+        if item.payload.blob and parcels.is_name(item.payload.blob):
+            self.ended_parcels.append(item.payload.blob)
 
     # ------------------------------------------------------------------------------------ from the server
 
     def outputs(self, message: Outputs) -> None:
         for item in message.items:
-            self._waiting.pop(item.index, None)
+            self._done(item)
             if self._end is not None and item.index >= self._end:
                 continue  # nobody asked for it
             if self._seen.add(item.index):
                 self._events.append(item)
             else:
                 self._acks.append(item.index)  # the server has not heard that it is here already
+
+    def _done(self, output: OutputItem) -> None:
+        item = self._waiting.pop(output.index, None)
+        if item is None:
+            return
+        if in_parcel(output):
+            self._unfetched[output.index] = item
+        elif item.payload.blob:
+            self._ended(item)
 
     def yields(self, message: Yields) -> None:
         expected = self._next_yield.get(message.index, 0)
@@ -186,6 +234,11 @@ class CallState(Target):
             Inputs(self.id, self.function, self.kind, batch, end, self.durable, self.parent)
             for batch, end in zip(batches, ends, strict=True)
         ]
+
+
+def in_parcel(output: OutputItem) -> bool:
+    blob = output.outcome.payload.blob
+    return bool(blob) and parcels.is_name(blob)
 
 
 def batched(items: list[InputItem]) -> Iterator[list[InputItem]]:

@@ -12,20 +12,22 @@ from collections import deque
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from squall import __version__, exception
 from squall.client.api import ServiceRefusal
-from squall.client.calls import CallState, Target
+from squall.client.calls import CallState, Target, in_parcel
 from squall.exception import AuthError, DataLossError, VersionError
 from squall.wire import codec, messages
 from squall.wire.control import METHODS
-from squall.wire.values import CHUNK, PROTOCOL
+from squall.wire.parcels import is_name as is_parcel
+from squall.wire.values import CHUNK, PROTOCOL, OutputItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squall.client.api import Event, Watch
+    from squall.client.parcels import Parcels
     from squall.wire.values import InputItem
 
 #: A frame is sent once it has this many bytes; what waits behind it goes into the next one.
@@ -88,7 +90,7 @@ class Download(Pending):
         self._data.write(message.data)
         if not message.last:
             return
-        if hashlib.sha256(self._data.getbuffer()).hexdigest() == self._blob:
+        if is_parcel(self._blob) or hashlib.sha256(self._data.getbuffer()).hexdigest() == self._blob:
             self.end(self._data.getvalue())
         else:
             self.end(error=DataLossError(f"Blob {self._blob[:12]} is damaged on the server."))
@@ -97,9 +99,12 @@ class Download(Pending):
 class Session(Target):
     """Its listeners hear of `ready` and `problem`."""
 
-    def __init__(self, credentials: Credentials, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, credentials: Credentials, clock: Callable[[], float], *, parcels: Parcels | None = None
+    ) -> None:
         super().__init__()
         self.credentials = credentials
+        self._parcels = parcels
         self.ready = False
         self.problem: Exception | None = None
         self.welcome: messages.Welcome | None = None
@@ -125,7 +130,10 @@ class Session(Target):
             session = self.welcome.session if self.welcome else ""
             token, environment = self.credentials.token, self.credentials.environment
             self._outbox.clear()
-            self._outbox.append(messages.Hello(PROTOCOL, "client", __version__, token, session, environment))
+            takes_parcels = self._parcels is not None and self._parcels.possible
+            self._outbox.append(
+                messages.Hello(PROTOCOL, "client", __version__, token, session, environment, takes_parcels)
+            )
             return self._generation
 
     def lost(self, generation: int) -> None:
@@ -233,6 +241,8 @@ class Session(Target):
         with self._lock:
             self._calls.pop(call.id, None)
             self._traced.discard(call.id)
+            ended = call.end()
+        self._drop(ended)
 
     def send(self, call: CallState, items: list[InputItem], *, last: bool) -> None:
         with self._lock:
@@ -256,6 +266,32 @@ class Session(Target):
             if event is not None:
                 self._acking[call.id] = call
         return event
+
+    def fetch(self, call: CallState, event: Event | None) -> bool:
+        """Bring an event's content here; may wait a moment. False if its input runs again for it, or there is
+        no event yet. Raises DataLossError.
+        """
+        if not isinstance(event, OutputItem) or not in_parcel(event):
+            return event is not None
+        payload = event.outcome.payload
+        content = self._parcels.fetch(payload.blob) if self._parcels is not None else None
+        with self._lock:
+            if content is not None:
+                call.fetched(event.index)
+                payload.data, payload.blob = cast("bytes", content), ""
+            else:
+                again = call.lost(event.index)
+                if again is None:
+                    raise DataLossError("The result was lost with the server that had it: call again.")
+                self._post(again)
+            self._acking[call.id] = call
+        self._drop(call.ended_parcels)
+        return content is not None
+
+    def _drop(self, ended: list[str]) -> None:
+        if ended and self._parcels is not None:
+            self._parcels.drop(ended)
+            ended.clear()
 
     # ------------------------------------------------------------------------------------------- messages
 
@@ -324,6 +360,8 @@ class Session(Target):
                 call.accepted(message)
             elif isinstance(message, messages.CallFailed):
                 call.failure = ServiceRefusal(message.code, message.message)
+        if call.ended_parcels:
+            self._drop(call.ended_parcels)
         call.changed()
 
     def _logs(self, message: messages.Logs) -> None:

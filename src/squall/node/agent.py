@@ -15,6 +15,7 @@ from squall.node.images import Images
 from squall.node.link import Link, Owner
 from squall.node.logs import Logs
 from squall.node.meters import Meters
+from squall.node.parcels import Parcels
 from squall.node.reports import Reports
 from squall.node.services import Services
 from squall.node.transfers import Transfers
@@ -60,8 +61,12 @@ class Agent(Owner):
         self._settings = parts.settings
         self._link = Link(parts.endpoint, self, parts.settings.token)
         self._transfers = Transfers(self._link)
+        self._parcels = Parcels(parts.endpoint.path)
         self._reports = Reports(
-            self._link.send, lambda: self._link.heartbeats, partial(self._hold, "reports")
+            self._link.send,
+            lambda: self._link.heartbeats,
+            partial(self._hold, "reports"),
+            self._parcels.drop,
         )
         self._logs = Logs(self._link.send, self._link.ready.is_set)
         sources = Sources(parts.settings.sources, self._transfers)
@@ -71,6 +76,7 @@ class Agent(Owner):
             runtime=parts.runtime,
             link=self._link,
             transfers=self._transfers,
+            parcels=self._parcels,
             reports=self._reports,
             logs=self._logs,
             sources=sources,
@@ -133,6 +139,7 @@ class Agent(Owner):
         for task in list(self._tasks):
             task.cancel()
         self._logs.stop()
+        self._parcels.close()
         await self._parts.release()
 
     # -- the link's owner
@@ -144,10 +151,18 @@ class Agent(Owner):
         self._link.send(
             m.Announce(self._settings.node, self._parts.resources, list(announced.values()), self._present)
         )
-        self._reports.resend()
+        if self._parcels.lends:
+            self._spawn(self._resend())
+        else:
+            self._reports.resend()
         for container in self._containers.values():
             container.reconnected()
         self._logs.reconnected()
+
+    async def _resend(self) -> None:
+        """Outputs whose results the server must have before."""
+        await self._parcels.again()
+        self._reports.resend()
 
     def received(self, message: Any) -> None:
         handler = _HANDLERS.get(type(message))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ log = logging.getLogger("squall.node")
 
 #: Why nothing is read from clients inside.
 _NO_SERVER = "there is no server"
+#: The part of a container's memory limit that results may take which nobody has fetched.
+_LENT_PART = 4
 
 
 class Container(Owner):
@@ -55,7 +58,16 @@ class Container(Owner):
         self._start = record.start
         function = self._start.function
         inputs = Inputs(function.capacity, tells=function.batching.max_batch_size > 0)
-        self._talk = Conversation(services, self.id, self._start.workspace, function.timeout, inputs, self)
+        limit = self._memory_limit
+        self._talk = Conversation(
+            services,
+            self.id,
+            self._start.workspace,
+            function.timeout,
+            inputs,
+            self,
+            lendable=sys.maxsize if limit is None else (limit << 20) // _LENT_PART,
+        )
         self._nested = NestedClients(self.id, services.link.send)
         if not services.link.ready.is_set():
             self._nested.pause(_NO_SERVER)
@@ -222,7 +234,7 @@ class Container(Owner):
     async def _materials(self) -> tuple[dict[str, Path], bytes]:
         """The trees of its sources, and its function if that travels serialized."""
         trees = await self._services.sources.acquire(self._start.workspace, self._manifests())
-        payload = payloads.Payloads(self._services.transfers, self._start.workspace)
+        payload = payloads.Payloads(self._services.transfers, self._start.workspace, self._services.parcels)
         function = self._start.function.serialized
         return trees, b"" if function is None else await payload.content(function)
 

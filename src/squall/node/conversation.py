@@ -19,7 +19,7 @@ from squall.node.transfers import TransferError
 from squall.runner import protocol
 from squall.runner.protocol import BadFrame, Frame
 from squall.wire.messages import InputsStarted, NodeInput, NodeOutput, NodeYields
-from squall.wire.values import PAYLOAD_LIMIT, OutputItem, Payload
+from squall.wire.values import INLINE_LIMIT, PARCEL_LIMIT, PAYLOAD_LIMIT, OutputItem, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +63,10 @@ class Conversation(Payloads):
         timeout: float,
         inputs: Inputs,
         owner: Owner,
+        *,
+        lendable: int,
     ) -> None:
+        """`lendable`: bytes of results that may wait in the container's memory."""
         self.inputs = inputs
         self.stages = Stages()
         self.ready = False
@@ -71,8 +74,9 @@ class Conversation(Payloads):
         self._container = container
         self._timeout = timeout
         self._owner = owner
+        self._lendable = lendable
         self._loop = asyncio.get_running_loop()
-        self._payloads = payloads.Payloads(services.transfers, workspace)
+        self._payloads = payloads.Payloads(services.transfers, workspace, services.parcels)
         self._deliveries = Deliveries(self._payloads, self._set_busy)
         self._config: tuple[dict[str, Any], bytes] | None = None
         self._adopted = False
@@ -303,14 +307,20 @@ class Conversation(Payloads):
     def _answered(self, attempt: Attempt, frame: Frame, fd: int | None, seconds: float) -> None:
         outcomes.answered(attempt.input, frame.header, time.monotonic())
         self._services.logs.pull(self._container)
-        payload = payloads.taken(frame.payload, fd)
+        passing = fd is not None and attempt.input.parcels and self._may_lend(frame)
+        payload = payloads.taken(frame.payload, fd, PARCEL_LIMIT if passing else INLINE_LIMIT)
         # Of an adopted attempt that gave nothing since, only the runner knows; the server compares.
         yields = attempt.yields if attempt.yields >= 0 else outcomes.count(frame.header)
 
         def deliver(stored: Payload | str) -> None:
             self._finished(attempt, outcomes.of(frame.header, yields, stored), seconds)
 
-        self._deliveries.add(payload, deliver)
+        self._deliveries.add(payload, deliver, passing=passing)
+
+    def _may_lend(self, frame: Frame) -> bool:
+        """The container pays for the memory until somebody has taken the result: no more than it can."""
+        lent = self._services.reports.lent(self._container) + outcomes.count(frame.header, "size")
+        return self._services.parcels.possible and lent <= self._lendable
 
     def _yield(self, frame: Frame, fd: int | None) -> None:
         attempt = self.inputs.get(frame.input)

@@ -28,15 +28,18 @@ class Deliveries:
     def __init__(self, payloads: Payloads, busy: Callable[[bool], None]) -> None:
         self._payloads = payloads
         self._busy = busy
-        self._queue: deque[tuple[Payload | int, Deliver]] = deque()
+        self._queue: deque[tuple[Payload | int, Deliver, bool]] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, payload: Payload | int, deliver: Deliver) -> None:
-        """At once if nothing is before it and it is no descriptor (which is ours from now on)."""
+    def add(self, payload: Payload | int, deliver: Deliver, *, passing: bool = False) -> None:
+        """At once if nothing is before it and it is no descriptor (which is ours from now on).
+
+        `passing` as in Payloads.store.
+        """
         if self._task is None and not isinstance(payload, int):
             deliver(payload)
             return
-        self._queue.append((payload, deliver))
+        self._queue.append((payload, deliver, passing))
         if len(self._queue) == _MOST:
             self._busy(True)
         if self._task is None:
@@ -49,21 +52,21 @@ class Deliveries:
     def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        for payload, _ in self._queue:
+        for payload, _, _ in self._queue:
             if isinstance(payload, int):
                 os.close(payload)
         self._queue.clear()
 
     async def _work(self) -> None:
         while self._queue:
-            payload, deliver = self._queue.popleft()
+            payload, deliver, passing = self._queue.popleft()
             if len(self._queue) == _MOST - 1:
                 self._busy(False)
-            deliver(await self._stored(payload) if isinstance(payload, int) else payload)
+            deliver(await self._stored(payload, passing) if isinstance(payload, int) else payload)
         self._task = None
 
-    async def _stored(self, fd: int) -> Payload | str:
+    async def _stored(self, fd: int, passing: bool) -> Payload | str:
         try:
-            return await self._payloads.store(fd)
+            return await self._payloads.store(fd, passing=passing)
         except (TransferError, OSError) as error:
             return f"the result could not be kept: {error}"

@@ -45,9 +45,9 @@ def of(header: Mapping[str, Any], yields: int, payload: Payload | str) -> Outcom
     return Outcome("failed", error=error, yields=yields)
 
 
-def count(header: Mapping[str, Any]) -> int:
-    """How many values a generator has given, as its runner says."""
-    given = header.get("n")
+def count(header: Mapping[str, Any], key: str = "n") -> int:
+    """A number of a header: how many values a generator has given, as its runner says."""
+    given = header.get(key)
     return given if isinstance(given, int) and 0 <= given < 1 << 62 else 0
 
 

@@ -4,28 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from squall.node.transfers import digest
+from squall.node.transfers import TransferError, digest
 from squall.runner.protocol import INLINE, memfd
+from squall.wire.parcels import is_name as is_parcel
 from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, Payload
 
 if TYPE_CHECKING:
+    from squall.node.parcels import Parcels
     from squall.node.transfers import Transfers
+
+
+#: A client that comes back to a restarted server lends its arguments again within so many seconds.
+LENT_AGAIN = 30.0
+_PAUSE = 0.05
 
 
 class Payloads:
     """Of one workspace."""
 
-    def __init__(self, transfers: Transfers, workspace: str) -> None:
+    def __init__(self, transfers: Transfers, workspace: str, parcels: Parcels) -> None:
         self._transfers = transfers
         self._workspace = workspace
+        self._parcels = parcels
 
     async def fetch(self, payload: Payload) -> int:
         """A sealed memory file with the content of a blob. Raises TransferError, OSError."""
+        deadline = time.monotonic() + LENT_AGAIN
+        while is_parcel(payload.blob):
+            with suppress(OSError, TransferError):
+                return await self._fetch_parcel(payload.blob)
+            if time.monotonic() > deadline:
+                raise TransferError("the client that lent them is gone")
+            await asyncio.sleep(_PAUSE)
+        return await self._download(payload.blob)
+
+    async def _fetch_parcel(self, name: str) -> int:
+        if not self._parcels.possible:
+            return await self._download(name)
+        fd = await self._parcels.fetch(self._workspace, name)
+        if fd is None:
+            raise TransferError("no such parcel is here")
+        return fd
+
+    async def _download(self, blob: str) -> int:
         fd = memfd.create()
         try:
-            await self._transfers.download(payload.blob, self._workspace, fd, PAYLOAD_LIMIT)
+            await self._transfers.download(blob, self._workspace, fd, PAYLOAD_LIMIT)
             memfd.seal(fd)
         except BaseException:
             os.close(fd)
@@ -42,14 +70,23 @@ class Payloads:
         finally:
             os.close(fd)
 
-    async def store(self, fd: int) -> Payload:
-        """A sealed memory file as a blob of the server. Closes the descriptor. May raise TransferError."""
+    async def store(self, fd: int, *, passing: bool) -> Payload:
+        """A sealed memory file as a blob of the server, or (`passing`, where possible) as a parcel.
+
+        Takes the descriptor over. May raise TransferError.
+        """
+        size = os.fstat(fd).st_size
         try:
-            size = os.fstat(fd).st_size
+            if passing and self._parcels.possible:
+                name = await self._parcels.lend(self._workspace, fd)
+                if name:
+                    fd = -1
+                    return Payload(blob=name, size=size)
             blob = await asyncio.to_thread(digest, fd, size)
             await self._transfers.upload(blob, self._workspace, fd, size)
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         return Payload(blob=blob, size=size)
 
 
@@ -58,15 +95,15 @@ def given(data: bytes) -> tuple[bytes, int | None]:
     return (data, None) if len(data) <= INLINE else (b"", memfd.of([data]))
 
 
-def taken(data: bytes, fd: int | None) -> Payload | int:
-    """What came from a runner: a payload, or the descriptor of one that must become a blob first.
+def taken(data: bytes, fd: int | None, inline: int = INLINE_LIMIT) -> Payload | int:
+    """What came from a runner: a payload, or the descriptor of one over `inline` bytes, for `store`.
 
     Closes the descriptor in the first case.
     """
     if fd is None:
         return Payload(data, size=len(data))
     size = os.fstat(fd).st_size
-    if size > INLINE_LIMIT:
+    if size > inline:
         return fd
     try:
         return Payload(os.pread(fd, size, 0), size=size)

@@ -49,15 +49,21 @@ class _Ended:
 class Reports:
     """`send` is silent without a connection; `heartbeats` is the number of the newest one sent.
 
+    `taken` is told of a result's blob once nobody asks for it here any more.
     `full` is told when too much waits for confirmation, and when it does not any more.
     """
 
     def __init__(
-        self, send: Callable[..., None], heartbeats: Callable[[], int], full: Callable[[bool], None]
+        self,
+        send: Callable[..., None],
+        heartbeats: Callable[[], int],
+        full: Callable[[bool], None],
+        taken: Callable[[str], None] = lambda _blob: None,
     ) -> None:
         self._send = send
         self._heartbeats = heartbeats
         self._full = full
+        self._taken = taken
         self._outputs: dict[tuple[str, int], _Output] = {}
         self._ended: list[_Ended] = []
         self._bytes = 0
@@ -88,6 +94,7 @@ class Reports:
             found = self._outputs.pop((input_id, attempt), None)
             if found is not None:
                 self._count(-found.size)
+                self._let_go(found)
 
     def confirmed(self, heartbeat: int) -> None:
         self._ended = [e for e in self._ended if e.heartbeat > heartbeat]
@@ -99,6 +106,13 @@ class Reports:
             for (i, n), kept in self._outputs.items()
             if kept.container == container
         ]
+
+    def lent(self, container: str) -> int:
+        """Bytes of its results in blobs and parcels that are not confirmed."""
+        payloads = (
+            k.output.output.outcome.payload for k in self._outputs.values() if k.container == container
+        )
+        return sum(p.size for p in payloads if p.blob)
 
     def announced(self) -> list[AnnouncedContainer]:
         """Containers that have ended and nobody may have heard of it."""
@@ -119,9 +133,16 @@ class Reports:
 
     def forget(self) -> None:
         """The lease is lost: all of this is somebody else's now."""
+        for kept in self._outputs.values():
+            self._let_go(kept)
         self._outputs.clear()
         self._ended.clear()
         self._count(-self._bytes)
+
+    def _let_go(self, kept: _Output) -> None:
+        blob = kept.output.output.outcome.payload.blob
+        if blob:
+            self._taken(blob)
 
     def _count(self, size: int) -> None:
         before, self._bytes = self._bytes, self._bytes + size

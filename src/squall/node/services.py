@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from squall.node.images import Images
     from squall.node.link import Link
     from squall.node.logs import Logs
+    from squall.node.parcels import Parcels
     from squall.node.reports import Reports
     from squall.node.settings import Settings
     from squall.node.transfers import Transfers
@@ -27,6 +28,7 @@ class Services:
     runtime: Runtime
     link: Link
     transfers: Transfers
+    parcels: Parcels
     reports: Reports
     logs: Logs
     sources: Sources

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from squall.runner import results
+from squall.runner.protocol import spool
+from squall.runner.protocol.spool import TooLargeError
 from squall.runner.results import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squall.runner.cancellation import Interrupts
+    from squall.runner.protocol.spool import Pickled
     from squall.runner.targets import Target
     from squall.runner.workers import ThreadInterrupts
 
@@ -30,7 +32,7 @@ class Stream(Protocol):
     async def arrival(self) -> None:
         """The same, on a running event loop."""
 
-    def send(self, number: int, data: bytes) -> None:
+    def send(self, number: int, data: Pickled) -> None:
         """Send the value with this number."""
 
 
@@ -161,7 +163,7 @@ class Executor:
     def arguments(self, payload: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Of one input. Raises RefusedError."""
         try:
-            args, kwargs = pickle.loads(payload)
+            args, kwargs = spool.load(payload)
         except Exception as error:
             raise RefusedError(_not_loadable(self.name, error)) from error
         return args, kwargs
@@ -177,17 +179,16 @@ class Executor:
         if self._times is not None:
             self._times.setdefault(name, time.monotonic())
 
-    def dump(self, value: object) -> bytes:
+    def dump(self, value: object) -> Pickled:
         """The pickle of a result or yield. Raises RefusedError."""
         try:
-            data = results.dump(value)
+            return results.dump(value, self._limit)
+        except TooLargeError as error:
+            size, limit = error.size >> 20, self._limit >> 20
+            message = f"a result of {self.name} has {size} MiB, {limit} MiB are possible: send it in parts"
+            raise RefusedError(results.failed("RequestSizeError", message)) from None
         except Exception as error:
             raise RefusedError(_not_picklable(self.name, value, error)) from error
-        if len(data) > self._limit:
-            size, limit = len(data) >> 20, self._limit >> 20
-            message = f"a result of {self.name} has {size} MiB, {limit} MiB are possible: send it in parts"
-            raise RefusedError(results.failed("RequestSizeError", message))
-        return data
 
     def event_loop(self) -> Any:
         """The loop of this thread's async code."""

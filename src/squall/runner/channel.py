@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from squall.runner import protocol
 from squall.runner.protocol import Frame, memfd
+from squall.runner.protocol.spool import MemoryFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from squall.runner.protocol.spool import Pickled
 
 _CHUNK = 256 << 10
 #: Without an agent for so long (seconds), the container is given up: the node's lease is shorter.
@@ -82,18 +85,15 @@ class Channel:
             self._poll.poll()
 
     def send(
-        self, kind: int, number: int = 0, header: dict[str, Any] | None = None, payload: bytes = b""
+        self, kind: int, number: int = 0, header: dict[str, Any] | None = None, payload: Pickled = b""
     ) -> None:
         """One frame; a large payload goes in a memory file."""
-        if len(payload) <= protocol.INLINE:
+        if isinstance(payload, bytes) and len(payload) <= protocol.INLINE:
             self._send(protocol.encode(kind, number, header, payload), [], again=kind != protocol.READY)
             return
-        fd = memfd.of([payload])
-        try:
-            frame = protocol.encode(kind, number, {**(header or {}), "fd": True, "size": len(payload)})
-            self._send(frame, [fd])
-        finally:
-            os.close(fd)
+        file = MemoryFile(memfd.of([payload]), len(payload)) if isinstance(payload, bytes) else payload
+        frame = protocol.encode(kind, number, {**(header or {}), "fd": True, "size": file.size})
+        self._send(frame, [file.fd])
 
     def receive(self) -> Frame:
         """The next frame; after a reconnect, the agent's next one."""
@@ -120,14 +120,9 @@ class Channel:
         """The payload of a frame, out of its memory file if it has one."""
         if not frame.header.get("fd"):
             return frame.payload
-        import mmap
-
         fd = self.descriptor()
-        try:
-            size = os.fstat(fd).st_size
-            return memoryview(mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)) if size else b""
-        finally:
-            os.close(fd)
+        file = MemoryFile(fd, os.fstat(fd).st_size)
+        return file.view() if file.size else b""
 
     def _send(self, data: bytes, descriptors: list[int], *, again: bool = True) -> None:
         while True:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from squall.runner.channel import Channel
     from squall.runner.protocol import Frame
+    from squall.runner.protocol.spool import Pickled
 
 
 class Connection:
@@ -49,7 +50,7 @@ class Connection:
         kind: int,
         number: int = 0,
         header: dict[str, Any] | None = None,
-        payload: bytes = b"",
+        payload: Pickled = b"",
         sent: Callable[[], object] = int,
     ) -> None:
         """One frame, after those before it; `sent` is called when it has left."""

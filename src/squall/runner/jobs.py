@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from squall.runner.calls import Executor
     from squall.runner.held import Held
+    from squall.runner.protocol.spool import Pickled
     from squall.runner.workers import ThreadInterrupts
 
 
 class Flow:
     """Where the values of one generator go (calls.Stream), as far as its consumer's credit reaches."""
 
-    def __init__(self, credit: int, send: Callable[[int, bytes], object]) -> None:
+    def __init__(self, credit: int, send: Callable[[int, Pickled], object]) -> None:
         self._send = send
         self._credit = credit
         self._seen = credit
@@ -40,7 +41,7 @@ class Flow:
         with suppress(RuntimeError):  # it rings already
             self._bell.release()
 
-    def send(self, number: int, data: bytes) -> None:
+    def send(self, number: int, data: Pickled) -> None:
         self._send(number, data)
 
     def ready(self, number: int) -> bool:

@@ -17,6 +17,7 @@ from squall.runner.results import Answer
 
 if TYPE_CHECKING:
     from squall.runner.protocol import Frame
+    from squall.runner.protocol.spool import Pickled
     from squall.runner.sharing import Sharing
 
 
@@ -74,7 +75,7 @@ class Runner:
 
         await readable(self._channel.fileno())
 
-    def send(self, number: int, data: bytes) -> None:
+    def send(self, number: int, data: Pickled) -> None:
         assert self._current is not None
         self._channel.send(protocol.YIELD, self._current.number, {"n": number}, data)
 

@@ -7,8 +7,12 @@ import os
 import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from squall.runner.protocol import spool
+
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from squall.runner.protocol.spool import Pickled
 
 _PROTOCOL = 5
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -30,18 +34,21 @@ class Answer(NamedTuple):
     """Header and payload of an OUTPUT or FAILED frame."""
 
     header: dict[str, Any]
-    payload: bytes = b""
+    payload: Pickled = b""
 
 
-def dump(value: object) -> bytes:
-    """The pickle of a value; cloudpickle does what plain pickle cannot, where it is there."""
+def dump(value: object, limit: int) -> Pickled:
+    """The pickle of a value; cloudpickle does what plain pickle cannot, where it is there.
+
+    Raises TooLargeError beyond `limit` bytes.
+    """
     try:
-        return pickle.dumps(value, _PROTOCOL)
+        return spool.dump(value, limit)
     except (pickle.PicklingError, AttributeError, TypeError):
         cloudpickle = _cloudpickle()
         if cloudpickle is None:
             raise
-        return cloudpickle.dumps(value, _PROTOCOL)  # type: ignore[no-any-return]
+        return spool.filed(cloudpickle.dumps(value, _PROTOCOL), limit)
 
 
 def of_exception(error: BaseException) -> Answer:

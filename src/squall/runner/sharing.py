@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from squall.runner.calls import Executor
     from squall.runner.channel import Channel
     from squall.runner.protocol import Frame
+    from squall.runner.protocol.spool import Pickled
 
 #: As in `inspect`: a coroutine's code, and an async generator's.
 _ASYNC = 0x80 | 0x200
@@ -160,7 +161,7 @@ class Sharing:
             return Single(held, function, None)
         in_thread = not is_async(function)
 
-        def send(number: int, data: bytes) -> None:
+        def send(number: int, data: Pickled) -> None:
             if in_thread:
                 self._loop.call_soon_threadsafe(self._yield, held.number, number, data)
             else:
@@ -189,7 +190,7 @@ class Sharing:
                 self._answer(held, job.answers.get(held.number, _CANCELLED))
         self._fill()
 
-    def _yield(self, input_number: int, number: int, data: bytes) -> None:
+    def _yield(self, input_number: int, number: int, data: Pickled) -> None:
         self._connection.send(protocol.YIELD, input_number, {"n": number}, data)
 
     def _answer(self, held: Held, answer: Answer) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 
     from squall.client.api import Call
+    from squall.runner.protocol.spool import Pickled
     from squall.sdk.ports import Gate, Port
 
 #: Inputs of a map that have no result yet, or whose results nobody has taken.
@@ -38,7 +39,7 @@ class Feeder:
         port: Port[Any],
         call: Call,
         rows: AsyncGenerator[tuple[Any, ...], None],
-        encode: Callable[[tuple[Any, ...]], bytes],
+        encode: Callable[[tuple[Any, ...]], Pickled],
     ) -> None:
         self.count = 0
         self.done = False
@@ -92,7 +93,7 @@ class Feeder:
         for _ in range(units):
             if not await self._gate.acquire():
                 return False
-        payload = await serialization.to_payload(self._port, data)
+        payload = await serialization.to_passing_payload(self._port, data)
         tracing.serialized(trace)
         self._units[self.count] = units
         with self._sending:

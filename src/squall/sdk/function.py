@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from squall.client.api import AsyncClient, Client
+    from squall.runner.protocol.spool import Pickled
     from squall.sdk.declaration import Declaration
     from squall.sdk.facts import FunctionInfo, FunctionStats, Moment, Stats
     from squall.sdk.handles import Resolved
@@ -422,7 +423,7 @@ class Function(Generic[P, R]):
             raise InvalidError(f"{self.name} is no generator function: call .remote(), .map() or .spawn()")
         return found
 
-    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pickled:
         from squall.sdk import serialization
 
         shares_main = self._home is not None and self._home.is_main and bool(self._home.file)

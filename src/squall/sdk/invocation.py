@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from squall.client.api import Call
+    from squall.runner.protocol.spool import Pickled
     from squall.sdk.ports import Port
     from squall.wire.values import Outcome, OutputItem
 
@@ -28,10 +29,10 @@ def open_call(port: Port[Any], function_id: str, kind: str, *, durable: bool = F
     return port.open_call(function_id, kind, durable=durable, parent=parent, trace=tracing.sink is not None)
 
 
-async def unary(port: Port[Any], function_id: str, encode: Callable[[], bytes]) -> Any:
+async def unary(port: Port[Any], function_id: str, encode: Callable[[], Pickled]) -> Any:
     """The result of one input. Who stops waiting cancels it."""
     trace = tracing.begin()
-    payload = await serialization.to_payload(port, encode())
+    payload = await serialization.to_passing_payload(port, encode())
     tracing.serialized(trace)
     call = open_call(port, function_id, "unary")
     try:
@@ -48,7 +49,7 @@ async def unary(port: Port[Any], function_id: str, encode: Callable[[], bytes]) 
         tracing.end(call.id, item)
 
 
-async def spawn(port: Port[Any], function_id: str, data: bytes) -> str:
+async def spawn(port: Port[Any], function_id: str, data: Pickled) -> str:
     """The id of a call that goes on without us, once the server has it on disk."""
     payload = await serialization.to_payload(port, data)
     call = open_call(port, function_id, "unary", durable=True)
@@ -61,11 +62,11 @@ async def spawn(port: Port[Any], function_id: str, data: bytes) -> str:
 
 
 async def generate(
-    port: Port[Any], function_id: str, encode: Callable[[], bytes]
+    port: Port[Any], function_id: str, encode: Callable[[], Pickled]
 ) -> AsyncGenerator[Any, None]:
     """The values of a generator. Who stops iterating cancels it."""
     trace = tracing.begin()
-    payload = await serialization.to_payload(port, encode())
+    payload = await serialization.to_passing_payload(port, encode())
     tracing.serialized(trace)
     call = open_call(port, function_id, "generator")
     ended = False
@@ -94,7 +95,7 @@ async def map_(
     port: Port[Any],
     function_id: str,
     rows: AsyncGenerator[tuple[Any, ...], None],
-    encode: Callable[[tuple[Any, ...]], bytes],
+    encode: Callable[[tuple[Any, ...]], Pickled],
     *,
     ordered: bool,
     return_exceptions: bool,

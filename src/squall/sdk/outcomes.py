@@ -42,7 +42,7 @@ async def value_of(port: Port[Any], outcome: Outcome) -> Any:
     raise error_of(outcome, data)
 
 
-def error_of(outcome: Outcome, data: bytes) -> BaseException:
+def error_of(outcome: Outcome, data: bytes | memoryview) -> BaseException:
     """The exception of an outcome that is no result."""
     info = outcome.error
     message = info.message if info else ""
@@ -58,7 +58,7 @@ def error_of(outcome: Outcome, data: bytes) -> BaseException:
     return exception.RemoteError(message or "the platform lost the input and did not say why")
 
 
-def _users(info: ErrorInfo | None, data: bytes) -> BaseException:
+def _users(info: ErrorInfo | None, data: bytes | memoryview) -> BaseException:
     """The exception object itself, where it can be had, with the container's frames in its traceback; else
     one that tells of it.
     """
@@ -69,7 +69,7 @@ def _users(info: ErrorInfo | None, data: bytes) -> BaseException:
     return error if splice.splice(error) else _traced(error, info)
 
 
-def _unpickled(data: bytes) -> Exception | None:
+def _unpickled(data: bytes | memoryview) -> Exception | None:
     """None also for what would end the caller's program: SystemExit and the like."""
     if not data:
         return None

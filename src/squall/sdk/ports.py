@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from squall.client.api import Call, Event
+    from squall.runner.protocol.spool import MemoryFile
 
 C = TypeVar("C", bound="Client | AsyncClient")
 
@@ -66,6 +67,10 @@ class Port(ABC, Generic[C]):
         """See squall.client.api."""
 
     @abstractmethod
+    async def offer(self, file: MemoryFile) -> str:
+        """See squall.client.api."""
+
+    @abstractmethod
     async def download(self, blob: str) -> bytes:
         """See squall.client.api."""
 
@@ -104,6 +109,9 @@ class BlockingPort(Port[Client]):
         with translated():
             self.client.upload(blob, data)
 
+    async def offer(self, file: MemoryFile) -> str:
+        return self.client.offer(file)
+
     async def download(self, blob: str) -> bytes:
         with translated():
             return self.client.download(blob)
@@ -139,6 +147,9 @@ class AsyncioPort(Port[AsyncClient]):
     async def upload(self, blob: str, data: bytes | memoryview) -> None:
         with translated():
             await self.client.upload(blob, data)
+
+    async def offer(self, file: MemoryFile) -> str:
+        return await self.client.offer(file)
 
     async def download(self, blob: str) -> bytes:
         with translated():

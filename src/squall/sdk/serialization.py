@@ -7,11 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import DeserializationError, RemoteError, RequestSizeError, SerializationError
+from squall.runner.protocol import spool
 from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from squall.runner.protocol.spool import Pickled
     from squall.sdk.ports import Port
 
 PROTOCOL = 5
@@ -19,21 +21,22 @@ PROTOCOL = 5
 FUNCTION_LIMIT = 16 << 20
 
 
-def dump_arguments(function: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, by_value: bool) -> bytes:
+def dump_arguments(
+    function: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, by_value: bool
+) -> Pickled:
     """The pickle of an input. Raises SerializationError, which names the argument, and RequestSizeError.
 
     With `by_value`, what is defined in this process' `__main__` is sent whole: the container has another one.
     """
     try:
-        data = _dump((args, kwargs), by_value=by_value)
-    except Exception as error:
-        raise _blamed(function, args, kwargs, error) from None
-    if len(data) > PAYLOAD_LIMIT:
-        size, limit = len(data) >> 20, PAYLOAD_LIMIT >> 20
+        return _dump((args, kwargs), by_value=by_value, arguments=True)
+    except spool.TooLargeError as error:
+        size, limit = error.size >> 20, PAYLOAD_LIMIT >> 20
         raise RequestSizeError(
             f"the arguments of {function} take {size} MiB and {limit} MiB are possible: send them in parts"
-        )
-    return data
+        ) from None
+    except Exception as error:
+        raise _blamed(function, args, kwargs, error) from None
 
 
 def dump_function(function: Callable[..., Any], name: str) -> bytes:
@@ -64,10 +67,8 @@ def dump_function(function: Callable[..., Any], name: str) -> bytes:
 
 def loads(data: bytes | memoryview) -> Any:
     """Raises DeserializationError for what this side cannot make an object of."""
-    import pickle
-
     try:
-        return pickle.loads(data)
+        return spool.load(data, copy=True)  # a container pays for the memory of its results until then
     except Exception as error:
         raise DeserializationError(_why(error)) from None
 
@@ -124,18 +125,30 @@ def _version(package: str) -> str:
         return "as it is"
 
 
-async def to_payload(port: Port[Any], data: bytes, inline: int = INLINE_LIMIT) -> Payload:
-    """Inline up to so many bytes, or uploaded as a blob."""
-    if len(data) <= inline:
+async def to_payload(port: Port[Any], data: Pickled, inline: int = INLINE_LIMIT) -> Payload:
+    """Inline up to so many bytes, or uploaded as a blob, which stays."""
+    if isinstance(data, bytes) and len(data) <= inline:
         return Payload(data, size=len(data))
+    content = data if isinstance(data, bytes) else data.view()
+    if len(data) <= inline:
+        return Payload(bytes(content), size=len(data))
     from squall.wire.hashing import blob_id
 
-    blob = blob_id(data)
-    await port.upload(blob, data)
+    blob = blob_id(content)
+    await port.upload(blob, content)
     return Payload(blob=blob, size=len(data))
 
 
-async def from_payload(port: Port[Any], payload: Payload) -> bytes:
+async def to_passing_payload(port: Port[Any], data: Pickled) -> Payload:
+    """As `to_payload`, for a call that its caller waits for: a large one need not outlive the call."""
+    if not isinstance(data, bytes):
+        parcel = await port.offer(data)
+        if parcel:
+            return Payload(blob=parcel, size=len(data))
+    return await to_payload(port, data)
+
+
+async def from_payload(port: Port[Any], payload: Payload) -> bytes | memoryview:
     return await port.download(payload.blob) if payload.blob else payload.data
 
 
@@ -145,16 +158,15 @@ def line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _dump(value: object, *, by_value: bool) -> bytes:
-    import pickle
-
+def _dump(value: object, *, by_value: bool, arguments: bool = False) -> Pickled:
     try:
-        data = pickle.dumps(value, PROTOCOL)
+        main = _cloudpickle if by_value else None
+        return spool.dump(value, PAYLOAD_LIMIT, arguments=arguments, main=main)
+    except spool.TooLargeError:
+        raise
     except Exception:
         # Lambdas, local functions, classes made on the fly: cloudpickle can, or its error says why not.
-        return _cloudpickle(value)
-    # A text that holds the word costs a slower pickle, no more.
-    return _cloudpickle(value) if by_value and b"__main__" in data else data
+        return spool.filed(_cloudpickle(value), PAYLOAD_LIMIT)
 
 
 def _cloudpickle(value: object) -> bytes:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from squall.client.api import Call
+    from squall.runner.protocol.spool import Pickled
     from squall.sdk.ports import Port
 
 #: Inputs that are sent together: so many, or so many bytes.
@@ -28,7 +29,7 @@ async def spawn_map(
     port: Port[Any],
     function_id: str,
     rows: AsyncGenerator[tuple[Any, ...], None],
-    encode: Callable[[tuple[Any, ...]], bytes],
+    encode: Callable[[tuple[Any, ...]], Pickled],
 ) -> str:
     """The id of the call, once all inputs are on the server's disk."""
     call = open_call(port, function_id, "map", durable=True)

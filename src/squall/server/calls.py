@@ -13,6 +13,7 @@ from squall.server.names import Refusal, check_blob, check_call
 from squall.store.base import CallRecord, InputRecord, StoreError
 from squall.wire import codec, hops
 from squall.wire.messages import Accepted, CallFailed, Notice, outputs_of
+from squall.wire.parcels import is_name as is_parcel
 from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, OutputItem
 
 if TYPE_CHECKING:
@@ -86,13 +87,17 @@ class Calls:
             _check(message)
             call = self._attachments.known(session, message.call)
             function = call.function if call else self._catalog.ready(session, message.function)
-            if message.durable or function is None or any(i.payload.blob for i in message.items):
+            if message.durable or function is None or not all(map(self._is_here, message.items)):
                 return self._take_slowly(session, message)
             methods.check(function.spec, message)
             self._take(session, message, call or self._open(session, message, function))
         except Refusal as refusal:
             self._refuse(session, message.call, refusal)
         return None
+
+    def _is_here(self, item: InputItem) -> bool:
+        """Whether nothing must be looked up before it is taken in."""
+        return not item.payload.blob or is_parcel(item.payload.blob)
 
     async def _take_slowly(self, session: Session, message: Inputs) -> None:
         """What needs the store: functions not used before, durable calls, payloads in blobs."""
@@ -106,7 +111,7 @@ class Calls:
                 call = self._open(session, message, function)
             else:
                 methods.check(call.function.spec, message)
-            await self._check_blobs(session, message.items)
+            await self._check_blobs(session, message)
             if message.durable:
                 await self._write(session, message, call)
             self._take(session, message, call)
@@ -131,11 +136,12 @@ class Calls:
         self._table.open(call)
         return call
 
-    async def _check_blobs(self, session: Session, items: Iterable[InputItem]) -> None:
-        for item in items:
-            if item.payload.blob and not await self._blobs.has(
-                session.workspace, check_blob(item.payload.blob)
-            ):
+    async def _check_blobs(self, session: Session, message: Inputs) -> None:
+        for item in message.items:
+            blob = item.payload.blob
+            if not blob or (is_parcel(blob) and not message.durable):  # `_take` looks at parcels
+                continue
+            if not await self._blobs.has(session.workspace, check_blob(blob)):
                 raise Refusal("not_found", f"the arguments of input {item.index} were not uploaded")
 
     async def _write(self, session: Session, message: Inputs, call: Call) -> None:
@@ -150,6 +156,7 @@ class Calls:
 
     def _take(self, session: Session, message: Inputs, call: Call) -> None:
         self._check_room(session, message, call)
+        self._check_parcels(session, message)
         waiting = call.function.waiting
         # Who spawns many inputs is not listening: the results would fill its connection.
         listens = not (call.durable and call.kind == "map")
@@ -206,6 +213,11 @@ class Calls:
                 "unfinished: wait for some, or use spawn",
             )
 
+    def _check_parcels(self, session: Session, message: Inputs) -> None:
+        for item in message.items:
+            if item.payload.blob and is_parcel(item.payload.blob):
+                self._table.parcels.get(session.workspace, item.payload.blob)
+
     def _add(self, session: Session, call: Call, items: Iterable[InputItem]) -> list[Input]:
         fresh: list[Input] = []
         for item in items:
@@ -214,7 +226,7 @@ class Calls:
                 continue
             entry = call.inputs.get(item.index)
             if entry is not None and entry.item is None and entry.output is None:  # a ghost's
-                entry.item = item
+                self._table.give(entry, item)
         return fresh
 
     def _owe(self, session: Session, call: Call, indexes: list[int]) -> None:
@@ -242,11 +254,15 @@ class Calls:
         call = self._table.calls.get(message.call)
         if call is None or call.durable or not reaches(session, call):
             return
+        lent = False
         for index in message.indexes:
             entry = call.inputs.get(index)
             if entry is not None and entry.output is not None:
+                lent = lent or entry.lender is not None
                 self._table.forget(entry)
         self._table.close_if_over(call)
+        if lent:
+            self._dispatcher.flush()
 
     def credit(self, session: Session, message: Credit) -> Input | None:
         """The input whose container must hear of it, if any."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from squall.server.apps import Apps
     from squall.server.catalog import Catalog
     from squall.server.model import Call, Function
+    from squall.server.parcels import Parcels
     from squall.server.session import Session
     from squall.wire.values import InputItem, OutputItem
 
@@ -24,10 +25,11 @@ INPUT_BYTES = 500
 class CallTable:
     """Calls with unfinished inputs or outputs not taken. Durable outputs live in the store, not here."""
 
-    def __init__(self, catalog: Catalog, apps: Apps, now: Callable[[], float]) -> None:
+    def __init__(self, catalog: Catalog, apps: Apps, now: Callable[[], float], parcels: Parcels) -> None:
         self._catalog = catalog
         self._apps = apps
         self._now = now
+        self.parcels = parcels
         self.calls: dict[str, Call] = {}
         #: Inputs that have no outcome yet, or one that nobody has taken.
         self.inputs: dict[str, Input] = {}
@@ -88,7 +90,8 @@ class CallTable:
         return True
 
     def add(self, call: Call, item: InputItem, payer: Session | None) -> Input:
-        entry = Input(f"{call.id}:{item.index}", call, item.index, item)
+        entry = Input(f"{call.id}:{item.index}", call, item.index, None)
+        self.give(entry, item)
         call.inputs[item.index] = self.inputs[entry.id] = entry
         call.total += 1
         call.function.inputs += 1
@@ -97,6 +100,11 @@ class CallTable:
         else:
             self.charge(entry, payer, len(item.payload.data))
         return entry
+
+    def give(self, entry: Input, item: InputItem) -> None:
+        """Its arguments: a ghost's come later than itself."""
+        entry.item = item
+        self.parcels.hold(entry.call.workspace, item.payload, entry)
 
     def charge(self, entry: Input, payer: Session | None, size: int) -> None:
         """The session pays for the memory until the output is taken."""
@@ -116,6 +124,9 @@ class CallTable:
         self.lineage.ended(entry, output.outcome.status, self._now())
         payer = entry.payer
         self._pay_back(entry)
+        if entry.item is not None:
+            self.parcels.let_go(entry.item.payload, entry)
+        self.parcels.hold(entry.call.workspace, output.outcome.payload, entry)
         entry.output, entry.item, entry.held = output, None, False
         entry.call.done += 1
         entry.call.function.ended += 1
@@ -130,5 +141,12 @@ class CallTable:
     def forget(self, entry: Input) -> None:
         """Nobody will ask for it again."""
         self._pay_back(entry)
+        if entry.item is not None:
+            self.parcels.let_go(entry.item.payload, entry)
+        if entry.output is not None:
+            self.parcels.let_go(entry.output.outcome.payload, entry)
+            if entry.lender is not None:
+                entry.lender.acknowledge(entry.id, entry.output.attempt)
+                entry.lender = None
         entry.call.inputs.pop(entry.index, None)
         self.inputs.pop(entry.id, None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.server.blobs import Transfers
 from squall.server.connection import Connection, Listener
+from squall.server.parcels import Content
 from squall.server.requests import answer
 from squall.wire import messages as m
 
@@ -37,7 +38,12 @@ class ClientLink(Listener):
         self._calls = calls
         self._attachments = attachments
         self._tasks = tasks
-        self._transfers = Transfers(connection, services.blobs, tasks, lambda _said: session.workspace)
+        self._transfers = Transfers(
+            connection,
+            Content(services.blobs, services.table.parcels),
+            tasks,
+            lambda _said: session.workspace,
+        )
 
     def received(self, messages: Sequence[Any]) -> None:
         for message in messages:

@@ -25,6 +25,7 @@ from squall.server.names import Refusal, new_id
 from squall.server.nodelink import NodeLink, NodeServices
 from squall.server.nodes import Nodes
 from squall.server.outputs import OutputRouter
+from squall.server.parcels import Content, Parcels
 from squall.server.progress import AppProgress
 from squall.server.recovery import HoldingPen, Recovery
 from squall.server.secrets import Secrets
@@ -75,7 +76,9 @@ class ControlPlane(Acceptor):
         catalog = Catalog(store, dispatcher, clock, self._secrets)
         self._pen = HoldingPen(dispatcher)
         self._apps = Apps(store, blobs, catalog, clock, tasks, self._secrets)
-        table = CallTable(catalog, self._apps, clock.wall)
+        self.parcels = Parcels()
+        content = Content(blobs, self.parcels)
+        table = CallTable(catalog, self._apps, clock.wall, self.parcels)
         router = OutputRouter(table, store, dispatcher, clock, tasks)
         succession = Succession(table, dispatcher, router)
         self._apps.replace_function = succession.replace
@@ -103,7 +106,7 @@ class ControlPlane(Acceptor):
         self._nodes.on_container_gone = self._container_gone
         announcements = self._announcements(table, catalog, dispatcher)
         self._for_nodes = NodeServices(
-            self, self._nodes, announcements, router, self._images, logs, dispatcher, blobs, tasks, strands
+            self, self._nodes, announcements, router, self._images, logs, dispatcher, content, tasks, strands
         )
         self._services = Services(
             store,
@@ -144,6 +147,7 @@ class ControlPlane(Acceptor):
         """Finish what is being written; all else survives, or its clients offer it again."""
         await self._images.close()
         await self._tasks.settle(LAST_WORK)
+        self.parcels.close()
 
     def _start_expiry(self) -> None:
         self._tasks.spawn(self._expire())
@@ -193,6 +197,7 @@ class ControlPlane(Acceptor):
         admin: bool = False,
     ) -> Listener:
         session = self._sessions.open(hello.session, workspace, environment, container, admin=admin)
+        session.parcels = admin and hello.parcels
         link = ClientLink(connection, session, self._services, self._calls, self._attachments, self._tasks)
         self._sessions.connect(session, connection)
         connection.send(self._welcome(session.id, workspace, environment))

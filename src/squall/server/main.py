@@ -16,6 +16,7 @@ import uvloop
 from squall.server.auth import Authenticator
 from squall.server.control import ControlPlane
 from squall.server.transport.guard import Guard
+from squall.server.transport.lines import Lines
 from squall.server.transport.serve import Transport
 from squall.server.transport.sockets import ListenError
 from squall.server.transport.strangers import raise_descriptor_limit
@@ -23,6 +24,7 @@ from squall.server.vault import Vault
 from squall.store.base import StoreError
 from squall.store.disk import DiskBlobs
 from squall.store.sqlite import SqliteStore
+from squall.wire import parcels
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -91,13 +93,16 @@ async def _serve(options: argparse.Namespace, tcp: tuple[str, int] | None) -> No
         await store.create_workspace(DEFAULT_WORKSPACE)
         vault = Vault.open(os.path.join(options.state, "secret.keys"))
         control = ControlPlane(store, blobs, Authenticator(store, DEFAULT_WORKSPACE), vault=vault)
+        lines = Lines(control.parcels, DEFAULT_WORKSPACE, frozenset({0, os.geteuid()}))
         await control.start()
         guard = Guard(frozenset(h.lower() for h in options.allowed_host), frozenset(options.allowed_origin))
         transport = Transport(guard=guard, adapter=os.environ.get("SQUALL_WEBSOCKET", "auto"))
         _stop_on_signals(transport)
         try:
+            lines.listen(parcels.socket_path(socket))  # before who needs it can come
             await transport.serve(control, socket, tcp, lambda: _say_ready(socket, tcp, transport))
         finally:
+            lines.close()
             await control.stop()
         log.info("stopped")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from squall.server.indexes import Indexes
 from squall.server.stats import Tallies
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 #: Values of a generator that may be under way to its consumer (client and server count from the same number).
 YIELD_WINDOW = 64
+
+
+class Acknowledges(Protocol):
+    """A node: told which attempts' outputs it may forget."""
+
+    def acknowledge(self, input_id: str, attempt: int) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -134,6 +140,7 @@ class Call:
 class Input:
     """One input. `item` is None once it has ended, and for a ghost. `charged` bytes of the session `payer`.
 
+    `lender`: the node that keeps the output's parcel until it is taken.
     `moving`: to a newer version of its function. `began`: when its last attempt did, wall-clock seconds.
 
     `held`: not told to the scheduler yet, because a node may be running it. `yields` are the newest values of
@@ -156,6 +163,7 @@ class Input:
     credit: int = YIELD_WINDOW
     first_yield: int = 0
     yields: list[Payload] = field(default_factory=list)
+    lender: Acknowledges | None = None
 
     @property
     def next_yield(self) -> int:

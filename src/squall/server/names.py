@@ -6,6 +6,8 @@ import re
 import secrets
 from typing import NoReturn
 
+from squall.wire import parcels
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FUNCTION = re.compile(r"[A-Za-z_<][A-Za-z0-9_.<>*-]{0,254}")
 _CALL = re.compile(r"fc-[A-Za-z0-9_-]{16,64}")
@@ -73,6 +75,12 @@ def check_call(call_id: str) -> str:
 
 def check_blob(blob: str) -> str:
     return _check(_BLOB, blob, "blob id", "a SHA-256 in lower-case hex")
+
+
+def check_parcel(parcel: str) -> str:
+    if not parcels.is_name(parcel):
+        raise Refusal("invalid", f"no parcel's name: {parcel[:80]!r}")
+    return parcel
 
 
 def check_image(image: str) -> str:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from squall.server.node import Node
     from squall.server.nodes import Nodes
     from squall.server.outputs import OutputRouter
+    from squall.server.parcels import Content
     from squall.server.tasks import Strands, Tasks
-    from squall.store.base import Blobs
 
 log = logging.getLogger("squall.server")
 
@@ -46,7 +46,7 @@ class NodeServices:
         images: Images,
         logs: AppLogs,
         dispatcher: Dispatcher,
-        blobs: Blobs,
+        content: Content,
         tasks: Tasks,
         strands: Strands,
     ) -> None:
@@ -57,7 +57,7 @@ class NodeServices:
         self.images = images
         self.logs = logs
         self.dispatcher = dispatcher
-        self.blobs = blobs
+        self.content = content
         self.tasks = tasks
         self.strands = strands
         self.links: dict[str, NodeLink] = {}
@@ -72,7 +72,7 @@ class NodeLink(Listener):
         self._node: Node | None = None
         self._nested: NestedConnections | None = None
         self._open = True
-        self._transfers = Transfers(connection, services.blobs, services.tasks, self._workspace)
+        self._transfers = Transfers(connection, services.content, services.tasks, self._workspace)
         self._key = f"node-link-{id(self)}"
 
     def received(self, messages: Sequence[Any]) -> None:

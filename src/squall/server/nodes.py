@@ -350,14 +350,17 @@ def _order(container: Container) -> messages.StartContainer:
 
 
 def _node_input(entry: Input, item: InputItem, trace: Trace | None) -> NodeInput:
+    call = entry.call
     return NodeInput(
         entry.id,
         entry.attempt,
         item.payload,
-        entry.call.id,
+        call.id,
         item.method,
-        entry.call.kind == "generator",
+        call.kind == "generator",
         entry.credit,
-        entry.call.function.spec.timeout,
+        call.function.spec.timeout,
         trace,
+        # Only who waits on this host can have it so, and nothing durable may depend on memory.
+        not call.durable and bool(call.sessions) and all(s.parcels for s in call.sessions),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from squall.scheduling.model import (
     Deliver,
@@ -16,7 +16,7 @@ from squall.scheduling.model import (
     Retrying,
 )
 from squall.server import outcomes
-from squall.server.model import YIELD_WINDOW
+from squall.server.model import YIELD_WINDOW, Acknowledges
 from squall.store.base import OutputRecord, StoreError
 from squall.wire import codec, hops
 from squall.wire.messages import CallFailed, Yields, outputs_of
@@ -37,14 +37,9 @@ log = logging.getLogger("squall.server")
 
 #: What is told of a generator whose values are not all here.
 _LOST = "values of the generator were lost with the agent that had them: call it again"
+_LOST_RESULT = "its result was lost on the way from its node: call it again"
 #: Seconds between tries to write outputs while the disk refuses.
 STORE_RETRY = 2.0
-
-
-class Acknowledges(Protocol):
-    """A node: told which attempts' outputs it may forget."""
-
-    def acknowledge(self, input_id: str, attempt: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -101,6 +96,8 @@ class OutputRouter:
         outcome = result.output.outcome
         if outcome.status == "done" and outcome.yields != entry.next_yield:
             outcome = outcomes.failed("interrupted", _LOST)
+        if not self._table.parcels.has(entry.call.workspace, outcome.payload):
+            outcome = outcomes.failed("lost", _LOST_RESULT)
         output = OutputItem(entry.index, outcome, action.attempt, result.output.trace)
         self.finish(entry, output, result.node, result.seconds)
 
@@ -147,9 +144,11 @@ class OutputRouter:
             entry.output = output
             self._to_store.append(_Final(entry, output, node))
             return
-        self._settle(entry, output)
-        if node is not None:
+        if node is not None and output.outcome.payload.blob:
+            entry.lender = node  # until somebody has taken it, should we end before
+        elif node is not None:
             node.acknowledge(entry.id, output.attempt)
+        self._settle(entry, output)
 
     def _settle(self, entry: Input, output: OutputItem) -> None:
         call = entry.call

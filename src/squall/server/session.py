@@ -23,6 +23,7 @@ class Session:
     """It outlives its connections. `stem` stays the same over restarts of the server, `id` does not.
 
     `container` is set for a client inside a container; `admin`: the embedded socket vouches for it.
+    `parcels`: it takes results as such.
     `restored`: it began under an earlier life of this server. `inputs` and `bytes` are charged to it.
     """
 
@@ -32,6 +33,7 @@ class Session:
     environment: str
     container: str = ""
     admin: bool = False
+    parcels: bool = False
     restored: bool = False
     connection: Connection | None = None
     calls: set[Call] = field(default_factory=set)

@@ -50,7 +50,9 @@ class Sessions:
             stem = ""
         restored = bool(stem)
         stem = stem or secrets.token_hex(16)
-        session = Session(f"se-{stem}-{self._life}", stem, workspace, environment, container, admin, restored)
+        session = Session(
+            f"se-{stem}-{self._life}", stem, workspace, environment, container, admin, restored=restored
+        )
         self.sessions[stem] = session
         if restored:
             self._apps.claim(session)

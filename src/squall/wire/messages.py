@@ -30,7 +30,7 @@ class Hello:
     """The first message of a connection. `role` is "client" or "node".
 
     `session` resumes an earlier session of the same token; empty starts a new one. Over TCP the token is
-    required; on the embedded Unix socket the peer's uid is what counts.
+    required; on the embedded Unix socket the peer's uid is what counts. `parcels`: it takes them.
     """
 
     protocol: int
@@ -39,6 +39,7 @@ class Hello:
     token: str = ""
     session: str = ""
     environment: str = "main"
+    parcels: bool = False
 
 
 @dataclass(slots=True)
@@ -344,7 +345,7 @@ class StopContainer:
 
 @dataclass(slots=True)
 class NodeInput:
-    """One attempt at one input. Ids are the server's: "<call>:<index>"."""
+    """One attempt at one input. Ids are the server's: "<call>:<index>". `parcels`: its result may be one."""
 
     input: str
     attempt: int
@@ -355,6 +356,7 @@ class NodeInput:
     credit: int = 0
     timeout: float = 300.0
     trace: list[tuple[str, float]] | None = None
+    parcels: bool = False
 
 
 @dataclass(slots=True)

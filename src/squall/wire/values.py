@@ -15,7 +15,9 @@ PROTOCOL = 1
 #: Payloads up to this many bytes travel inside messages, larger ones as blobs.
 INLINE_LIMIT = 2 << 20
 #: The largest argument, result or yield, in bytes.
-PAYLOAD_LIMIT = 256 << 20
+PAYLOAD_LIMIT = 2 << 30
+#: Results over this many bytes stay in memory files where all who handle them are on one host.
+PARCEL_LIMIT = 256 << 10
 #: The size of one piece of a blob on the wire, in bytes.
 CHUNK = 1 << 20
 
@@ -24,7 +26,8 @@ CHUNK = 1 << 20
 class Payload:
     """A user's bytes, which only the user's own processes ever decode.
 
-    Either `data` holds them or `blob` names them (SHA-256, hex). `size` is in bytes.
+    Either `data` holds them or `blob` names them: content of the store (SHA-256, hex), or a parcel
+    (`wire.parcels`). `size` is in bytes.
     """
 
     data: bytes = b""

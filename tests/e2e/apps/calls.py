@@ -44,6 +44,12 @@ def echo(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return args, kwargs
 
 
+@app.function(max_containers=1)
+def same(data: bytes, pause: float = 0.0) -> bytes:
+    time.sleep(pause)
+    return data
+
+
 @app.function()
 def where() -> tuple[int, str, bool]:
     """The process, the container, and whether it thinks that it is at home."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from fcntl import fcntl
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +17,11 @@ MFD_CLOEXEC, MFD_ALLOW_SEALING = 1, 2
 FROZEN = SEAL_SHRINK | SEAL_GROW | SEAL_WRITE
 
 _SYSCALL = {"x86_64": 319, "aarch64": 279}
+
+
+def possible() -> bool:
+    """Whether this system has such files: a client may run anywhere."""
+    return sys.platform == "linux"
 
 
 def create() -> int:
@@ -43,6 +48,8 @@ def write(fd: int, data: bytes | memoryview) -> None:
 
 
 def seal(fd: int) -> None:
+    from fcntl import fcntl  # not on Windows
+
     fcntl(fd, F_ADD_SEALS, FROZEN | SEAL_SEAL)
 
 
@@ -61,6 +68,8 @@ def of(pieces: Iterable[bytes | memoryview]) -> int:
 
 def frozen_size(fd: int) -> int | None:
     """The size in bytes of a memory file that can no longer change; None for any other file."""
+    from fcntl import fcntl
+
     try:
         seals = fcntl(fd, F_GET_SEALS)
     except OSError:

@@ -26,11 +26,15 @@ def is_unix(transport: asyncio.BaseTransport) -> bool:
 def peer_of(transport: asyncio.BaseTransport) -> Peer:
     """A TCP peer's address is its IP address."""
     if is_unix(transport):
-        sock = transport.get_extra_info("socket")
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        return Peer("unix", uid=_UCRED.unpack(raw)[1])
+        return Peer("unix", uid=uid_of(transport.get_extra_info("socket")))
     name = transport.get_extra_info("peername")
     return Peer("tcp", address=str(name[0]) if name else "")
+
+
+def uid_of(sock: socket.socket) -> int:
+    """Of the process at the other end of a Unix socket."""
+    uid: int = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[1]
+    return uid
 
 
 def in_kernel(transport: asyncio.BaseTransport) -> int:

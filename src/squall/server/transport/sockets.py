@@ -15,15 +15,15 @@ class ListenError(Exception):
     """An address cannot be listened on; one line that says what to do."""
 
 
-def listen_unix(path: str, *, others: bool = False) -> socket.socket:
+def listen_unix(path: str, *, others: bool = False, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """Mode 0600 in a directory that nobody else can write; with `others`, all may try to connect.
 
     The socket of a server that died is replaced, that of one that lives is not. Raises ListenError.
     """
     try:
         _check_directory(os.path.dirname(os.path.abspath(path)), others=others)
-        _clear_stale(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _clear_stale(path, kind)
+        sock = socket.socket(socket.AF_UNIX, kind)
         try:
             os.fchmod(sock.fileno(), 0o666 if others else 0o600)  # bind(2) gives the file this mode
             sock.bind(path)
@@ -94,8 +94,8 @@ def _check_directory(directory: str, *, others: bool) -> None:
             ) from None
 
 
-def _clear_stale(path: str) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+def _clear_stale(path: str, kind: int) -> None:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         result = probe.connect_ex(path)
     if result in (0, errno.EAGAIN, errno.EINPROGRESS):
