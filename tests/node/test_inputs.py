@@ -203,3 +203,21 @@ def test_adopted_ones_run_as_far_as_they_can() -> None:
         inputs.adopt(number, item(number), 1.0)
     assert [n for n, _ in running(inputs)] == [3, 4]
     assert [a.number for a in inputs.unbegun()] == [5]
+
+
+@pytest.mark.parametrize(
+    ("mean", "ahead", "rest"),
+    [(0.0001, 7, 0.0), (0.0001, 8, 0.0002), (0.0001, 256, 0.002), (0.0, 50, 0.0), (10.0, 1, 0.0)],
+)
+def test_a_runner_with_much_in_advance_is_left_alone_for_a_part_of_it(
+    mean: float, ahead: int, rest: float
+) -> None:
+    inputs = queue(1000)
+    assert inputs.rest == 0.0
+    inputs.take(0.0)
+    inputs.finish(1, mean)
+    while len(inputs.sent) < 1 + ahead and inputs.take(mean) is not None:
+        """As many as the window lets through."""
+    if len(inputs.sent) == 1 + ahead:
+        assert inputs.rest == pytest.approx(rest)
+    assert inputs.rest <= 0.002

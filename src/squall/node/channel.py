@@ -10,6 +10,8 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from collections import deque
+from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from squall.runner import protocol
@@ -17,7 +19,7 @@ from squall.runner.protocol import BadFrame, Frame, memfd
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 #: Bytes read a wakeup.
 _CHUNK = 256 << 10
@@ -34,6 +36,12 @@ class Payloads(ABC):
         """A frame; the descriptor, now the owner's, has its payload of `frame.header["size"]` bytes.
 
         May raise BadFrame.
+        """
+
+    @abstractmethod
+    def handled(self) -> float:
+        """There are no more frames for now. Seconds in which the peer need not be read again: what it says
+        meanwhile is heard together.
         """
 
     @abstractmethod
@@ -63,6 +71,8 @@ class Channel:
         self._unsent: deque[tuple[bytes, Sequence[int]]] = deque()
         self._open = True
         self._paused = False
+        self._gathers = False
+        self._rest: asyncio.TimerHandle | None = None
         loop.add_reader(self._fd, self._readable)
 
     @property
@@ -75,13 +85,35 @@ class Channel:
             _close_all(descriptors)
             return
         self._unsent.append((data, descriptors))
-        if len(self._unsent) == 1:
+        if len(self._unsent) == 1 and not self._gathers:
             self._write()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent in the block leaves at its end, at once."""
+        self._gathers = not self._unsent  # else the peer is slow, and the loop writes
+        try:
+            yield
+        finally:
+            if self._gathers:
+                self._gathers = False
+                self._join()
+                self._write()
+
+    def _join(self) -> None:
+        """Frames without descriptors, which belong to the first byte of theirs."""
+        frames, self._unsent = self._unsent, deque()
+        for has_none, group in groupby(frames, lambda frame: not frame[1]):
+            if has_none:
+                self._unsent.append((b"".join(data for data, _ in group), ()))
+            else:
+                self._unsent.extend(group)
 
     def pause(self) -> None:
         """Read nothing for now; the peer blocks in time."""
         if self._open and not self._paused:
             self._paused = True
+            self._stop_rest()
             self._loop.remove_reader(self._fd)
 
     def resume(self) -> None:
@@ -98,6 +130,7 @@ class Channel:
         if not self._open:
             return
         self._open = False
+        self._stop_rest()
         if not self._paused:
             self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
@@ -112,6 +145,23 @@ class Channel:
 
     def _readable(self) -> None:
         self._read_some()
+        if not self._open:
+            return
+        rest = self._owner.handled()
+        if rest > 0 and self.is_open and not self._paused:
+            self._loop.remove_reader(self._fd)
+            self._rest = self._loop.call_later(rest, self._rested)
+
+    def _rested(self) -> None:
+        self._rest = None
+        if self._open and not self._paused:
+            self._loop.add_reader(self._fd, self._readable)
+            self._readable()
+
+    def _stop_rest(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
     def _read_some(self) -> bool:
         """False when there is nothing (more) to read."""

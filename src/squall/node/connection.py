@@ -8,10 +8,11 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, cast
 
 from squall.wire import codec
+from squall.wire.messages import NodeOutputs
 from squall.wire.websocket import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from squall.wire.framing import Framing
 
@@ -19,6 +20,8 @@ log = logging.getLogger("squall.node")
 
 #: A frame is closed when it has so many bytes.
 _FRAME_BYTES = 1 << 20
+#: Outputs of one message, the last of which alone may be over so many bytes.
+_OUTPUTS, _LARGE = 256, 64 << 10
 #: Bytes queued for the server at which containers are no longer read, and at which they are again.
 _HIGH, _LOW = 8 << 20, 2 << 20
 
@@ -118,10 +121,34 @@ class Connection(asyncio.Protocol):
         if self._transport is None or not queue:
             return
         frame = bytearray()
-        for message in queue:
+        for message in _together(queue):
             frame += codec.encode([message])
             if len(frame) >= _FRAME_BYTES:
                 self._transport.write(self._framing.frame(bytes(frame)))
                 frame = bytearray()
         if frame:
             self._transport.write(self._framing.frame(bytes(frame)))
+
+
+def _together(queue: list[object]) -> Iterator[object]:
+    """The same, with outputs of one container that follow one another in one message."""
+    outputs: NodeOutputs | None = None
+    for message in queue:
+        if not isinstance(message, NodeOutputs):
+            if outputs is not None:
+                yield outputs
+                outputs = None
+            yield message
+        elif outputs is not None and outputs.container == message.container and not _full(outputs):
+            outputs.items += message.items
+        else:
+            if outputs is not None:
+                yield outputs
+            outputs = NodeOutputs(message.container, list(message.items))
+    if outputs is not None:
+        yield outputs
+
+
+def _full(outputs: NodeOutputs) -> bool:
+    """With results of up to INLINE_LIMIT each, a message stays well below a frame's limit."""
+    return len(outputs.items) >= _OUTPUTS or len(outputs.items[-1].output.outcome.payload.data) > _LARGE

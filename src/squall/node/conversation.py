@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from squall.node import ends, outcomes, payloads
+from squall.node import ends, frames, outcomes, payloads
 from squall.node.channel import Channel, Payloads
 from squall.node.deadlines import Deadlines
 from squall.node.deliveries import Deliveries
@@ -88,9 +88,14 @@ class Conversation(Payloads):
         self._fetched: dict[Attempt, int] = {}
         self._fetching: asyncio.Task[None] | None = None
         self._deadlines = Deadlines(
-            self.inputs, services.settings.cancel_grace, self._tell, self._ring, self._is_stuck
+            self.inputs,
+            services.settings.cancel_grace,
+            self._tell,
+            self._ring,
+            lambda: owner.must_end(ends.STUCK),
         )
         self._paused: set[str] = set()
+        self._pulled = False
 
     # -- what the container says
 
@@ -230,6 +235,14 @@ class Conversation(Payloads):
             raise
         handler(self, frame, fd)
 
+    def handled(self) -> float:
+        """All that the runner said for now is taken in: what it gets next leaves together."""
+        self._pulled = False
+        self._pump()
+        if self._draining and not self.inputs.sent:
+            self._owner.is_idle()
+        return self.inputs.rest
+
     def broken(self, reason: str) -> None:
         self._owner.must_end(ends.End("protocol", f"the container sent its agent what it may not: {reason}"))
 
@@ -267,7 +280,7 @@ class Conversation(Payloads):
             self._alarm.close()
         self._alarm, theirs = socket.socketpair()
         self._alarm.setblocking(False)
-        described = {**header, "alarm": True, **_attached(fd)}
+        described = {**header, "alarm": True, **frames.attached(fd)}
         descriptors = [theirs.detach(), *([] if fd is None else [fd])]
         self._send(protocol.encode(protocol.CONFIG, 0, described, data), descriptors)
 
@@ -300,13 +313,10 @@ class Conversation(Payloads):
                 self._finished(attempt, self._verdict(attempt), seconds)
         else:
             self._answered(attempt, frame, fd, seconds)
-        self._pump()
-        if self._draining and not self.inputs.sent:
-            self._owner.is_idle()
 
     def _answered(self, attempt: Attempt, frame: Frame, fd: int | None, seconds: float) -> None:
         outcomes.answered(attempt.input, frame.header, time.monotonic())
-        self._services.logs.pull(self._container)
+        self._pull()
         passing = fd is not None and attempt.input.parcels and self._may_lend(frame)
         payload = payloads.taken(frame.payload, fd, PARCEL_LIMIT if passing else INLINE_LIMIT)
         # Of an adopted attempt that gave nothing since, only the runner knows; the server compares.
@@ -316,6 +326,12 @@ class Conversation(Payloads):
             self._finished(attempt, outcomes.of(frame.header, yields, stored), seconds)
 
         self._deliveries.add(payload, deliver, passing=passing)
+
+    def _pull(self) -> None:
+        """What was printed before anything that was read together, and is not sent yet."""
+        if not self._pulled:
+            self._pulled = True
+            self._services.logs.pull(self._container)
 
     def _may_lend(self, frame: Frame) -> bool:
         """The container pays for the memory until somebody has taken the result: no more than it can."""
@@ -331,7 +347,7 @@ class Conversation(Payloads):
             raise BadFrame("a yield out of turn or beyond its credit")
         attempt.yields += 1
         yielding, first = attempt, attempt.yields - 1
-        self._services.logs.pull(self._container)
+        self._pull()
 
         def deliver(stored: Payload | str) -> None:
             if isinstance(stored, Payload):
@@ -357,8 +373,9 @@ class Conversation(Payloads):
 
     def _pump(self) -> None:
         """Give the runner what it may have."""
-        if self.ready and not self._draining and self._fetching is None:
-            self._give_more()
+        if self._channel is not None and self.ready and not self._draining and self._fetching is None:
+            with self._channel.together():
+                self._give_more()
         self._deadlines.begun()
 
     def _give_more(self) -> None:
@@ -392,20 +409,13 @@ class Conversation(Payloads):
         data = b""
         if fd is None:
             data, fd = payloads.given(item.payload.data)
-        header: dict[str, Any] = {"in": item.input, "a": item.attempt, "call": item.call}
-        if item.method:
-            header["m"] = item.method
-        if item.generator:
-            header["c"] = attempt.credit
         if item.trace is not None:
-            header["t"] = True
             self.stages.tell(item.trace)
             outcomes.hop(item, "agent.given", time.monotonic())
         item.payload = Payload()  # the runner's now
         if self._journal is not None:
             self._journal.add(attempt.number, item.input, item.attempt)
-        frame = protocol.encode(protocol.INPUT, attempt.number, {**header, **_attached(fd)}, data)
-        self._send(frame, [] if fd is None else [fd])
+        self._send(frames.of_input(attempt, data, fd), [] if fd is None else [fd])
 
     def wind_up(self, end: ends.End) -> list[tuple[str, int]]:
         """The container is dead: end the inputs that ended with it. Those that it takes nothing from are
@@ -452,9 +462,6 @@ class Conversation(Payloads):
     def _tell(self, attempt: Attempt) -> None:
         self._services.link.send(InputsStarted(self._container, [attempt.key]))
 
-    def _is_stuck(self) -> None:
-        self._owner.must_end(ends.STUCK)
-
     # -- bits
 
     def _send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
@@ -479,10 +486,6 @@ class Conversation(Payloads):
         fd = self._fetched.pop(attempt, None)
         if fd is not None:
             os.close(fd)
-
-
-def _attached(fd: int | None) -> dict[str, Any]:
-    return {} if fd is None else {"fd": True, "size": os.fstat(fd).st_size}
 
 
 _WITH_PAYLOAD = frozenset({protocol.OUTPUT, protocol.YIELD, protocol.FAILED})

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 #: Work that a runner holds in advance, in seconds, and how many inputs at most.
 AHEAD_SECONDS = 0.005
 AHEAD_MOST = 256
+#: A runner that has so many inputs in advance is left alone for this part of the time that they take, and
+#: for so many seconds at most.
+REST_AHEAD = 8
+REST_PART = 0.25
+REST_MOST = 0.002
 #: The weight of the newest duration in the mean.
 _WEIGHT = 0.1
 #: Yields that are kept for the next connection when no bound was given.
@@ -105,6 +110,12 @@ class Inputs:
         if not self._mean:
             return self.slots + (1 if self._mean is None else AHEAD_MOST)
         return self.slots + min(AHEAD_MOST, max(1, int(self.slots * AHEAD_SECONDS / self._mean)))
+
+    @property
+    def rest(self) -> float:
+        """For how long (seconds) the runner can do without us: a part of what it has in advance."""
+        ahead = len(self._sent) - self.slots
+        return min(REST_MOST, REST_PART * ahead * (self._mean or 0.0)) if ahead >= REST_AHEAD else 0.0
 
     @property
     def sent(self) -> Collection[Attempt]:
