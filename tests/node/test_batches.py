@@ -37,7 +37,7 @@ class Ears(Payloads):
 
 async def heard(ears: Ears, count: int) -> None:
     deadline = asyncio.get_running_loop().time() + 30 * SLOWNESS
-    while len(ears.numbers) < count and asyncio.get_running_loop().time() < deadline:
+    while len(ears.numbers) < count and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - sockets tell nobody
         await asyncio.sleep(0.01)
 
 
