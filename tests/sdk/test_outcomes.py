@@ -19,6 +19,7 @@ from squall.sdk import serialization, splice
 from squall.sdk.outcomes import RemoteTraceback, error_of
 from squall.wire.values import ErrorInfo, Outcome
 from tests.house.source import ROOT, SRC
+from tests.sdk.fake_client import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +194,7 @@ def test_a_class_that_is_not_here_is_told_and_its_cause_too(monkeypatch: pytest.
     monkeypatch.delitem(sys.modules, "only_there")
     infos = [ErrorInfo(a.header["type"], a.header["message"], a.header["tb"]) for a in answers]
     told, object_ = (
-        error_of(Outcome("exception", error=info), answer.payload)
+        error_of(Outcome("exception", error=info), bytes_of(answer.payload))
         for info, answer in zip(infos, answers, strict=True)
     )
     assert type(told) is exception.RemoteError

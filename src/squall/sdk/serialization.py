@@ -80,7 +80,7 @@ class Missing(RemoteError):
         super().__init__(", ".join(map(str, args)))
 
 
-def loads_exception(data: bytes) -> Any:
+def loads_exception(data: bytes | memoryview) -> Any:
     """As `loads`, with a subclass of Missing for each class that is not here."""
     import io
     import pickle

@@ -85,7 +85,6 @@ class Response:
 @dataclass(slots=True)
 class BlobChunk:
     """A piece of a blob, in order; the answer to the `last` one is a Response (upload) with this id.
-
     A node names the `workspace` for which it acts; a client's is its session's.
     """
 
