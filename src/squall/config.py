@@ -96,6 +96,11 @@ def read_file(environ: Mapping[str, str] | None = None) -> ConfigFile:
     if not isinstance(profiles, dict) or not all(isinstance(table, dict) for table in profiles.values()):
         raise InvalidError(f"{path}: a profile is a table, such as [profiles.work].")
     for table in (values, *profiles.values()):
+        known = SETTINGS if table is not values else (*SETTINGS, "profile")
+        if unknown := [name for name in table if name not in known]:
+            raise InvalidError(
+                f"{path} has {unknown[0]!r}, which is no setting: it takes {', '.join(known)}."
+            )
         wrong = [name for name, value in table.items() if not isinstance(value, str)]
         if wrong:
             raise InvalidError(f'{path}: {wrong[0]} must be a text in quotes, such as {wrong[0]} = "...".')

@@ -174,7 +174,7 @@ def test_app_history_and_rollback(server: FakeServer) -> None:
 def test_function_info_and_calls(server: FakeServer) -> None:
     text = run("function", "info", "hello::f").output
     assert "Ended inputs:   2 failed, 8 ok" in text
-    assert "Mean time:      0.500 s, longest 2.000 s" in text
+    assert "Time:           mean 0.500 s, longest 2.000 s" in text
     assert json.loads(run("function", "info", "hello::f", "--json").output)["stats"]["backlog"] == 4
     assert run("function", "calls", "hello::f").output.splitlines()[1].split() == [
         "fc-1", "map", "running", "3/9", "-",

@@ -75,6 +75,15 @@ def test_profiles_are_listed_and_activated(file: Path) -> None:
     assert "no profile 'away'" in run("profile", "activate", "away", code=1)
 
 
+def test_a_profile_is_left_again(file: Path) -> None:
+    run("profile", "activate", "work")
+    assert run("profile", "activate", "none") == "No profile is active now.\n"
+    assert run("profile", "current") == "none\n"
+    assert config.load().server_url == "http://top:1"
+    file.write_text('server_ulr = "http://typo:1"')
+    assert "has 'server_ulr', which is no setting" in run("status", code=1)
+
+
 def test_the_environment_is_set_in_the_active_profile(file: Path) -> None:
     run("config", "set-environment", "staging")
     assert config.load().environment == "staging"

@@ -222,6 +222,18 @@ def test_deployed_apps_alone_do_not_keep_it(state: str) -> None:
     again.close()
 
 
+def test_a_client_does_not_start_again_what_its_user_stopped(state: str) -> None:
+    client = connect()
+    assert run("daemon", "stop") == "Stopped.\n"
+    with pytest.raises(exception.ConnectionError, match=r"was stopped with `squall daemon stop`"):
+        client.request("status", Empty())
+    assert daemon_record.read(state) is None
+    assert ours(state) == []
+    client.close()
+    connect().close()  # a new one does
+    assert record(state).process.alive()
+
+
 def test_sigterm_ends_it_within_ten_seconds(state: str) -> None:
     connect().close()
     process = record(state).process

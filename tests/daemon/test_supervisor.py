@@ -38,6 +38,8 @@ if path:
 if mode == "orphan" and os.fork() == 0:
     os.setsid(); log.write(f"orphan {os.getpid()}\\n"); time.sleep(600)
 log.write(f"{name} {os.getpid()}\\n")
+if mode == "refused":
+    print("squall node: this token is for a client", file=sys.stderr); sys.exit(77)
 if mode == "brief":
     time.sleep(0.2); sys.exit("had enough")
 time.sleep(600)
@@ -162,6 +164,13 @@ def test_one_that_cannot_begin_ends_all_with_its_last_words(machine: Host) -> No
     assert "the server ended: out of luck" in machine.finish(1)
     assert [e.split()[0] for e in machine.events()] == ["launcher", "launcher"]
     assert machine.events()[1] == "launcher ends"
+
+
+def test_a_node_that_is_refused_ends_all(machine: Host) -> None:
+    machine.start(("launcher", "good"), ("node", "refused"))
+    assert "the server refuses this node: this token is for a client" in machine.finish(1)
+    assert len(machine.pids("node")) == 1
+    assert machine.events()[-1] == "launcher ends"
 
 
 def test_a_stubborn_program_is_killed(machine: Host) -> None:

@@ -158,7 +158,10 @@ def test_the_example(here: Daemon) -> None:
     assert done.stdout.endswith("a map: [0, 1, 4, 9]\n")
 
 
-def test_ctrl_c_cancels_what_runs(here: Daemon, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_what_runs(here: Daemon, folder: Path, number: signal.Signals, status: int) -> None:
     (folder / "endless.py").write_text(
         "import time, squall\napp = squall.App('e2e-endless')\n"
         "@app.function()\ndef endless():\n    print('it runs')\n    time.sleep(600)\n"
@@ -170,9 +173,9 @@ def test_ctrl_c_cancels_what_runs(here: Daemon, folder: Path) -> None:
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline().endswith("| it runs\n")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, stderr = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in stderr
     until(lambda: not here.containers("endless"), "its container ends")
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from squall import __version__
-from squall.cli.interrupts import INTERRUPTED
+from squall.cli.interrupts import INTERRUPTED, Terminated
 
 #: Where each command is: module and name in it.
 COMMANDS = {
@@ -73,7 +73,8 @@ def explain(error: BaseException) -> int:
         click.echo(f"squall: {_wrong_use(error)}", err=True)
         return error.exit_code
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        return INTERRUPTED
+        told = error.__cause__ if isinstance(error, click.Abort) else error  # click has one word for both
+        return told.status if isinstance(told, Terminated) else INTERRUPTED
     if isinstance(error, BrokenPipeError):  # `squall app logs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -78,7 +78,11 @@ def current() -> None:
 @profile.command()
 @click.argument("name")
 def activate(name: str) -> None:
-    """Use the profile NAME from now on."""
+    """Use the profile NAME from now on; "none" for the settings at the top alone."""
+    if name == "none":
+        _change("profile", "", "")
+        click.echo("No profile is active now.")
+        return
     if checked(name, "a profile") not in config.read_file().profiles:
         raise InvalidError(
             f"There is no profile {name!r}: add a table [profiles.{name}] to {config.config_file()}."

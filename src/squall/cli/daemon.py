@@ -111,7 +111,8 @@ def status(as_json: bool, state: str) -> None:
 @daemon.command()
 @state_option
 def stop(state: str) -> None:
-    """End it and all that it runs; deployed apps go on when it starts again."""
+    """End it and all that it runs, also under clients; deployed apps go on when it starts again."""
+    embedded.mark_stopped(state)
     click.echo("Stopped." if embedded.stop(state) else "Not running.")
 
 

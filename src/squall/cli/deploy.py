@@ -36,7 +36,11 @@ def deploy(target: str, is_module: bool, **options: Any) -> None:
     """
     reference = targets.parse(target, is_module=is_module)
     quiet, timestamps = options["quiet"], options["timestamps"]
-    with output.enable_output(quiet=quiet, timestamps=timestamps), interrupts.twice():
+    with (
+        output.enable_output(quiet=quiet, timestamps=timestamps),
+        interrupts.told_to_end(),
+        interrupts.twice(),
+    ):
         app = targets.app(targets.load(reference), reference)
         with build_errors(quiet=False):
             app.deploy(

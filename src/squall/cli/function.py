@@ -27,7 +27,7 @@ def function() -> None:
 @reference
 @output.json_option
 def info(function: str, *, as_json: bool) -> None:
-    """Show a function: its version, what waits and runs, and how its inputs ended since the server began."""
+    """Show what of a function waits and runs, and how this version's inputs have ended."""
     with server() as client:
         found = find(client, function)
         stats = client.request("function.stats", StatsQuery(found.id, all_variants=True))
@@ -35,7 +35,8 @@ def info(function: str, *, as_json: bool) -> None:
         output.echo_json({"function": output.plain(found), "stats": output.plain(stats)})
         return
     ended = ", ".join(f"{count} {how}" for how, count in sorted(stats.ended.items()))
-    mean = stats.seconds / max(1, sum(stats.ended.values()))
+    count = sum(stats.ended.values())
+    times = f"mean {stats.seconds / count:.3f} s, longest {stats.longest:.3f} s" if count else ""
     output.echo_labels(
         [
             ("Function", found.id),
@@ -44,7 +45,7 @@ def info(function: str, *, as_json: bool) -> None:
             ("Containers", stats.runners),
             ("Waiting inputs", stats.backlog),
             ("Ended inputs", ended),
-            ("Mean time", f"{mean:.3f} s, longest {stats.longest:.3f} s"),
+            ("Time", times),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one ends what runs, in order; the second one leaves at once."""
+"""Ctrl-C: the first one ends what runs, in order; the second one leaves at once. SIGTERM ends it likewise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,39 @@ if TYPE_CHECKING:
 
 #: Exit status after Ctrl-C, as shells have it: 128 + SIGINT.
 INTERRUPTED = 130
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, or SIGHUP as the terminal went away; `status` is the exit status for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = 128 + number
+
+
+@contextmanager
+def told_to_end() -> Iterator[None]:
+    """In the block, SIGTERM and SIGHUP end what runs in order, as Ctrl-C does. A program's handlers stay."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [
+        number for name in names if signal.getsignal(number := getattr(signal, name)) is signal.SIG_DFL
+    ]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+
+    def end(number: int, _frame: object) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_DFL)  # a second one ends the process
+        raise Terminated(number)
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            if signal.getsignal(number) is end:
+                signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

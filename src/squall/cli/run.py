@@ -45,7 +45,8 @@ def run(target: str, args: tuple[str, ...], is_module: bool, **options: Any) -> 
         command = arguments.command(
             chosen.name, chosen.get_raw_f(), lambda *args, **kwargs: _call(chosen, args, kwargs, options)
         )
-        with interrupts.twice(), _traced(printer) if options["trace"] else nullcontext():
+        traced = _traced(printer) if options["trace"] else nullcontext()
+        with interrupts.told_to_end(), interrupts.twice(), traced:
             code = command.main(list(args), prog_name=f"squall run {target}", standalone_mode=False)
     if code:
         raise click.exceptions.Exit(code)

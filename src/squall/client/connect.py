@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 import weakref
-from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from squall import exception
 from squall.client import embedded
 from squall.client.blocking import BlockingClient
 from squall.client.core import Credentials
@@ -72,7 +73,7 @@ def remote(url: str) -> Endpoint:
         port = -1
     if parts.scheme not in _PORTS or not parts.hostname or port == -1 or parts.path not in {"", "/"}:
         raise InvalidError(
-            f"{url!r} is no server's URL: write wss://HOST:PORT, or ws://HOST:PORT without TLS."
+            f"{url!r} is no server's URL: write https://HOST:PORT, or http://HOST:PORT without TLS."
         )
     tls = parts.scheme in {"wss", "https"}
     hint = "Check that it runs, and the URL in SQUALL_SERVER_URL or the configuration file."
@@ -82,9 +83,24 @@ def remote(url: str) -> Endpoint:
 def local(state: str, *, start: bool) -> Endpoint:
     """The embedded server with this state directory."""
     hint = "See `squall daemon logs`." if start else "Start it with `squall daemon start`."
-    prepare = partial(embedded.ensure, state) if start else None
+    prepare = _Starter(state) if start else None
     path = embedded.socket_path(state)
     return Endpoint(path, hint, path=path, prepare=prepare)
+
+
+class _Starter:
+    """Starts the embedded server for a client, also when it is away; not once its user has stopped it."""
+
+    def __init__(self, state: str) -> None:
+        self._state = state
+        self._began: float | None = None
+
+    def __call__(self) -> None:
+        if self._began is None:
+            self._began = time.time()
+        elif embedded.stopped_since(self._state, self._began):
+            raise exception.ConnectionError("The server was stopped with `squall daemon stop`.")
+        embedded.ensure(self._state)
 
 
 def _close(reference: weakref.ref[BlockingClient]) -> None:

@@ -6,6 +6,7 @@ down, so that two first runs start one daemon, and a daemon that dies frees it b
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -131,6 +132,24 @@ def stop(state: str, timeout: float = STOP_S) -> bool:
     for process in [*everything, *([record.process] if record else [])]:
         process.signal(signal.SIGKILL)
     return True
+
+
+def mark_stopped(state: str) -> None:
+    """Its user stops it: clients that use it now are not to start it again."""
+    with contextlib.suppress(OSError), open(_stopped_path(state), "w", encoding="ascii"):
+        pass
+
+
+def stopped_since(state: str, moment: float) -> bool:
+    """Whether its user has stopped it after `moment` (wall-clock seconds)."""
+    try:
+        return os.stat(_stopped_path(state)).st_mtime >= moment
+    except OSError:
+        return False
+
+
+def _stopped_path(state: str) -> str:
+    return os.path.join(state, "stopped")
 
 
 def _wait(processes: list[daemon_record.Process], deadline: float) -> None:

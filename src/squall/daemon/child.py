@@ -17,6 +17,8 @@ FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 30.0
 #: Who lived longer than this starts without a pause (seconds).
 HEALTHY_S = 10.0
+#: Exit status of a node that its server will not have: to start it again changes nothing.
+REFUSED = 77
 
 #: Runs a program once a line came; without one, because the supervisor died, it never does.
 _GATE = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "squall")
@@ -47,6 +49,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.record: daemon_record.Process | None = None
         self.due = 0.0
+        self.refused = False
         self._pause = FIRST_PAUSE_S
         self._since = 0.0
 
@@ -95,6 +98,7 @@ class Child:
         """Whether it ended since it was started; then the next start is due after a pause."""
         if self.process is None or self.process.poll() is None:
             return False
+        self.refused = self.process.returncode == REFUSED
         self.process = self.record = None
         self._pause = FIRST_PAUSE_S if now - self._since > HEALTHY_S else self._pause
         self.due = now + self._pause

@@ -108,6 +108,8 @@ class Supervisor:
         now = time.monotonic()
         for child in self._children:
             if child.died(now):
+                if child.refused:
+                    raise ServiceError(f"the server refuses this node: {child.last_words()}")
                 _say(f"the {child.program.name} ended and starts again: {child.last_words()}")
                 self._record()
             if child.process is None and child.due <= now:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("squall.node")
 
+#: Exit status when the server will not have this node, which no further start changes (sysexits: EX_NOPERM).
+REFUSED = 77
+
 DRIVERS = (NamespacesRuntime.name, ProcessRuntime.name)
 
 
@@ -81,14 +84,17 @@ def node_id(state: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 after SIGTERM or SIGINT, 1 with one line on stderr when it cannot work."""
+    """The exit code: 0 after SIGTERM or SIGINT; with one line on stderr REFUSED, or 1 when it cannot work."""
     settings = parse(arguments)
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=os.environ.get("SQUALL_LOGLEVEL", "INFO")
     )
     try:
         _run(settings)
-    except (DriverError, RefusedError, OSError) as error:
+    except RefusedError as error:
+        print(f"squall node: {error}", file=sys.stderr)
+        return REFUSED
+    except (DriverError, OSError) as error:
         print(f"squall node: {error}", file=sys.stderr)
         return 1
     return 0

@@ -120,6 +120,14 @@ def app_name(value: object) -> str:
     )
 
 
+#: Names that parameters had in earlier versions of the interface.
+RENAMED = {
+    "keep_warm": "min_containers",
+    "concurrency_limit": "max_containers",
+    "container_idle_timeout": "scaledown_window",
+}
+
+
 def function_name(value: object) -> str:
     if isinstance(value, str) and _FUNCTION_NAME.fullmatch(value):
         return value
@@ -135,6 +143,7 @@ def known(where: str, given: Iterable[str], names: Mapping[str, Any]) -> None:
 
         close = difflib.get_close_matches(name, names, 1)
         public = ", ".join(n for n in names if not n.startswith("_"))
+        close = [RENAMED[name]] if RENAMED.get(name) in names else close
         right = f"did you mean {close[0]}=?" if close else f"it takes {public}"
         raise InvalidError(f"{where} has no parameter {name}=: {right}")
 

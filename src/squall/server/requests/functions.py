@@ -39,7 +39,7 @@ async def lookup(services: Services, session: Session, body: FunctionLookup) -> 
         return _info(await services.catalog.pinned(app, body.name, body.version))
     function = app.functions.get(body.name)
     if function is None:
-        names = ", ".join(sorted(app.functions)[:20]) or "none"
+        names = ", ".join(sorted(app.functions)[:20]) or "none"  # a class is one, its methods are not
         raise Refusal("not_found", f"app {body.app} has no function {body.name[:80]!r}; it has: {names}")
     return _info(function)
 
