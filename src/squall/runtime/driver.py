@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from squall.runtime.spec import ContainerSpec, ExitStatus, Usage
+    from squall.runtime.spec import Command, ContainerSpec, ExitStatus, Usage
 
 
 class DriverError(Exception):
@@ -37,6 +37,31 @@ class Started:
     stages: tuple[tuple[str, float], ...] = field(default=(), kw_only=True)
 
 
+class Guest(ABC):
+    """A program that joined a running container: non-blocking descriptors to talk to it with.
+
+    With a terminal, all are its master's and there is no `stderr` (-1). They are the guest's, and go with
+    `close`. It ends with its container at the latest.
+    """
+
+    def __init__(self, stdin: int, stdout: int, stderr: int = -1) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+
+    @abstractmethod
+    async def wait(self) -> ExitStatus:
+        """Wait for its end; SIGKILL is what is said when its container ended first."""
+
+    @abstractmethod
+    def close_stdin(self) -> None:
+        """No more input comes. A terminal has no such end: there, it does nothing."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go. What still runs gets SIGHUP, and SIGKILL a few seconds later. Fine to repeat."""
+
+
 class Runtime(ABC):
     """Starts, watches and ends containers. All methods are called from one asyncio loop."""
 
@@ -55,6 +80,10 @@ class Runtime(ABC):
     @abstractmethod
     async def kill(self, container_id: str, signal: int = 9) -> None:
         """Signal the container's main process; with SIGKILL, all of its processes. Unknown ids are fine."""
+
+    @abstractmethod
+    async def join(self, container_id: str, command: Command) -> Guest:
+        """Run a further program in a running container, confined as its own one. Raises `DriverError`."""
 
     @abstractmethod
     async def usage(self, container_id: str) -> Usage:

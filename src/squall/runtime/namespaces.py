@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from squall.runtime.driver import DriverError, LostError, Runtime, Started
+from squall.runtime.joined import JoinedGuest
 from squall.runtime.launcher import messages
 from squall.runtime.launcher.container import status_from_json
 from squall.runtime.spec import ContainerSpec, ExitStatus, Usage
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from squall.runtime.driver import Guest
     from squall.runtime.launcher.messages import Message
+    from squall.runtime.spec import Command
 
 Answer = tuple[Any, list[int]]
 
@@ -88,6 +91,10 @@ class NamespacesRuntime(Runtime):
 
     async def kill(self, container_id: str, signal: int = 9) -> None:
         await self._insist("kill", container=container_id, signal=int(signal))
+
+    async def join(self, container_id: str, command: Command) -> Guest:
+        _, (connection,) = await self._insist("join", container=container_id, command=command.to_json())
+        return await JoinedGuest.of(connection)
 
     async def usage(self, container_id: str) -> Usage:
         ok, _ = await self._insist("usage", container=container_id)

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from squall.runtime import members
 from squall.runtime.driver import DriverError, Runtime, Started
+from squall.runtime.process_guest import ProcessGuest
 from squall.runtime.spec import ExitStatus, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from squall.runtime.spec import ContainerSpec
+    from squall.runtime.driver import Guest
+    from squall.runtime.spec import Command, ContainerSpec
 
 #: In the environment of all processes of a container: how they are found again.
 MARK = "SQUALL_CONTAINER"
@@ -111,6 +113,14 @@ class ProcessRuntime(Runtime):
                 container.by_us = container.by_us or signal in {signals.SIGKILL, signals.SIGTERM}
                 send = os.killpg if signal == signals.SIGKILL else os.kill
                 send(container.process.pid, signal)
+
+    async def join(self, container_id: str, command: Command) -> Guest:
+        container = self._containers.get(container_id)
+        if container is None or container.ended.done():
+            raise DriverError(f"container {container_id} does not run")
+        spec = container.spec
+        env = {**spec.env, **command.env, MARK: spec.id}
+        return ProcessGuest.started(command, env, command.cwd or spec.cwd)
 
     async def usage(self, container_id: str) -> Usage:
         container = self._containers.get(container_id)

@@ -79,6 +79,29 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True)
+class Command:
+    """A program that is to join a running container.
+
+    `env` is added to the container's own; an empty `cwd` is that of its program. `terminal` has rows and
+    columns; without it the program gets pipes.
+    """
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    terminal: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Command:
+        terminal = data["terminal"]
+        size = None if terminal is None else (terminal[0], terminal[1])
+        return cls(tuple(data["argv"]), data["env"], data["cwd"], size)
+
+
+@dataclass(frozen=True)
 class Usage:
     """CPU seconds so far, memory now and at its peak in bytes; `None` where the host cannot tell."""
 

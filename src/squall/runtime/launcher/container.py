@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from squall.runtime.launcher.keeper import Keeper, Kept
     from squall.runtime.launcher.sweeper import Sweeper
-    from squall.runtime.spec import Mount
+    from squall.runtime.spec import Command, Mount
 
 #: From the request to the program's start. Only a file system that hangs takes so long.
 START_TIMEOUT_S = 60.0
@@ -187,6 +187,17 @@ class Container:
                 self._cgroup.kill()
         elif self.main >= 0:
             processes.send_signal(self.main, number)
+
+    def join(self, command: Command) -> socket.socket:
+        """Have the init start a further program: the asker's end of its socket. Raises `LaunchError`."""
+        ours, inits = messages.pair()
+        with inits:
+            try:
+                messages.send(self.control, {"guest": command.to_json()}, [inits.fileno()])
+            except (OSError, ValueError) as error:
+                ours.close()
+                raise LaunchError(f"the container takes no further program: {error}") from None
+        return ours
 
     def usage(self) -> Usage:
         return self._cgroup.usage() if self._cgroup is not None else Usage()

@@ -19,7 +19,13 @@ from squall.runtime.launcher import agents
 from squall.runtime.launcher.container import Container, LaunchError, status_to_json
 from squall.runtime.launcher.jobs import JobError, Jobs
 from squall.runtime.launcher.sources import SourceError
-from squall.runtime.launcher.validate import SpecError, checked_id, checked_path, parse_spec
+from squall.runtime.launcher.validate import (
+    SpecError,
+    checked_id,
+    checked_path,
+    parse_command,
+    parse_spec,
+)
 from squall.runtime.launcher.workspaces import Means, Workspace, WorkspaceError, ZoneDiedError
 
 if TYPE_CHECKING:
@@ -69,6 +75,7 @@ class Server:
             "start": self._start,
             "kill": self._kill,
             "abandon": self._abandon,
+            "join": self._join,
             "usage": self._usage,
             "list": self._list,
             "adopt": self._adopt,
@@ -245,6 +252,16 @@ class Server:
             container.remember()
             container.kill(signal.SIGKILL)
         self._forget(agent, request)
+
+    def _join(self, agent: Agent, request: Message) -> None:
+        """Have a program join a container. The answer is a socket to its init, which says the rest."""
+        name = checked_id(request.get("container"))
+        command = parse_command(request.get("command"))
+        container = self._containers.get(name)
+        if container is None or not container.started:
+            raise RequestError(f"container {name} does not run")
+        with container.join(command) as connection:
+            self._answer(agent, request, {}, [connection.fileno()])
 
     def _usage(self, agent: Agent, request: Message) -> None:
         name = checked_id(request.get("container"))

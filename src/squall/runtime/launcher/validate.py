@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from squall.runtime.launcher.workspaces import RANGE
-from squall.runtime.spec import ContainerSpec, Mount, Resources
+from squall.runtime.spec import Command, ContainerSpec, Mount, Resources
 
 #: Container ids name cgroups and directories.
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -22,6 +22,7 @@ SUITE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 MAX_LAYERS = 256
 MAX_MOUNTS = 128
 MAX_GPUS, MAX_MINOR = 64, 255
+MAX_TERMINAL = 0xFFFF
 
 #: Where the container's own file systems go; nothing may be mounted at or below them.
 RESERVED = ("/proc", "/sys", "/dev")
@@ -41,10 +42,27 @@ def parse_spec(data: object, uid_first: int, uid_last: int) -> ContainerSpec:
     if not (uid_first <= spec.uid_base <= uid_last and (spec.uid_base - uid_first) % RANGE == 0):
         raise SpecError(f"uid_base {spec.uid_base} is no workspace range of this node")
     _check_program(spec)
+    _absolute(spec.cwd, "cwd")
     _check_tree(spec)
     _check_resources(spec.resources)
     _check_gpus(spec.gpus)
     return spec
+
+
+def parse_command(data: object) -> Command:
+    """The command in a request, checked. Raises `SpecError`."""
+    try:
+        command = Command.from_json(_object(data, "command"))
+    except (TypeError, KeyError, ValueError, IndexError) as error:
+        raise SpecError(f"the command is malformed: {error}") from None
+    _check_program(command)
+    if command.cwd:
+        _absolute(command.cwd, "cwd")
+    for size in command.terminal or ():
+        _number(size, "the size of the terminal", least=0)
+        if size > MAX_TERMINAL:
+            raise SpecError(f"a terminal has at most {MAX_TERMINAL} rows and columns")
+    return command
 
 
 def checked_path(data: object) -> str:
@@ -76,14 +94,13 @@ def _check_names(spec: ContainerSpec) -> None:
     _number(spec.uid_base, "uid_base", least=1)
 
 
-def _check_program(spec: ContainerSpec) -> None:
-    if not spec.argv:
+def _check_program(program: ContainerSpec | Command) -> None:
+    if not program.argv:
         raise SpecError("argv is empty; name a program")
-    for text in (*spec.argv, *_object(spec.env, "env").keys(), *spec.env.values()):
+    for text in (*program.argv, *_object(program.env, "env").keys(), *program.env.values()):
         _plain(text, "argv and env")
-    if any("=" in key or not key for key in spec.env):
+    if any("=" in key or not key for key in program.env):
         raise SpecError("a name in env is empty or has '='")
-    _absolute(spec.cwd, "cwd")
 
 
 def _check_tree(spec: ContainerSpec) -> None:

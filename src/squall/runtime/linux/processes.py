@@ -107,6 +107,20 @@ def start_time(pid: int) -> int | None:
         return None
 
 
+def of_session(leader: int) -> Iterator[int]:
+    """Those of a session that have not ended, as /proc shows them here."""
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stat:
+                state, _parent, _group, session = stat.read().rpartition(")")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(session) == leader and state not in "ZX":
+            yield int(name)
+
+
 def close_all_but(keep: set[int]) -> None:
     """Close every descriptor that is not in `keep`."""
     first = 0
