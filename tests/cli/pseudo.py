@@ -72,6 +72,14 @@ class Pseudo:
     def type(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
 
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def echoes(self) -> bool:
+        """Whether the terminal echoes what is typed: not in raw mode."""
+        flags: int = termios.tcgetattr(self._fd)[3]
+        return bool(flags & termios.ECHO)
+
     def _read(self) -> bool:
         """A piece, if one comes within a while. False at the end."""
         if not select.select([self._fd], [], [], 0.5)[0]:

@@ -97,6 +97,16 @@ def test_a_program_runs_over_tcp(here: Daemon, project: Path, system: str) -> No
     assert "doubling 21" in done.stdout + done.stderr
     listed = run(system, project, "container", "list", **server)
     assert listed.returncode == 0, listed.stderr
+    shell = run(system, project, "shell", "-c", "/bin/sh -c 'echo inside; exit 3'", **server)
+    assert (shell.returncode, shell.stdout) == (3, "inside\n"), shell.stderr
+
+
+def test_windows_has_no_terminals_for_containers(here: Daemon, project: Path) -> None:
+    token = here.client().request("token.new", TokenNew()).token
+    server = {"SQUALL_SERVER_URL": f"http://{here.record.listen}", "SQUALL_TOKEN": token}
+    done = run("win32", project, "container", "exec", "--pty", "ct-1", "true", **server)
+    assert done.returncode == 1
+    assert done.stderr == "squall: --pty needs a terminal of Linux or macOS: use --no-pty.\n"
 
 
 @pytest.mark.parametrize("system", ["darwin", "win32"])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from squall import exception
-from squall.client.api import AsyncClient, Call, Client, Event, ServiceRefusal, Watch, YieldItem
+from squall.client.api import AsyncClient, Call, Client, Event, Guest, ServiceRefusal, Watch, YieldItem
 from squall.runner import results, targets
 from squall.runner.protocol import spool
 from squall.server import variants
@@ -26,7 +26,7 @@ from squall.wire.hashing import manifest_id, recipe_id
 from squall.wire.values import INLINE_LIMIT, AutoscalerSettings, ErrorInfo, Outcome, OutputItem, Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from squall.runner.protocol.spool import MemoryFile
     from squall.wire.values import FunctionSpec, InputItem, Manifest
@@ -516,6 +516,16 @@ class FakeClient(Client):
 
     def download(self, blob: str) -> bytes:
         return self.server.blobs[blob]
+
+    def join(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        terminal: tuple[int, int] | None = None,
+    ) -> Guest:
+        raise AssertionError(f"nobody joins {container} here: {argv}, {env}, {terminal}")
 
     def close(self) -> None:
         pass

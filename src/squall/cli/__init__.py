@@ -26,6 +26,7 @@ COMMANDS = {
     "profile": "squall.cli.config:profile",
     "run": "squall.cli.run:run",
     "secret": "squall.cli.secret:secret",
+    "shell": "squall.cli.shell:shell",
     "status": "squall.cli.status:status",
     "token": "squall.cli.token:token",
     "workspace": "squall.cli.workspace:workspace",

@@ -1,10 +1,10 @@
-"""`squall container`: list, logs, stop."""
+"""`squall container`: list, logs, exec, stop."""
 
 from __future__ import annotations
 
 import click
 
-from squall.cli import output
+from squall.cli import output, terminals
 from squall.cli.app import write
 from squall.cli.server import server
 from squall.wire.control import ContainerRef, Empty, LogsFetch
@@ -12,7 +12,7 @@ from squall.wire.control import ContainerRef, Empty, LogsFetch
 
 @click.group()
 def container() -> None:
-    """Containers: list, logs, stop."""
+    """Containers: list, logs, exec, stop."""
 
 
 @container.command("list")
@@ -50,6 +50,22 @@ def logs(container_id: str, tail: int) -> None:
     with server() as client:
         for _, _, fd, data, _ in client.request("logs.fetch", LogsFetch(container_id, tail)).text:
             write(fd, data)
+
+
+@container.command(
+    "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@terminals.pty_option
+@click.argument("container_id")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(container_id: str, command: tuple[str, ...], *, pty: bool | None) -> None:
+    """Run COMMAND in a running container, beside what runs there; its exit status is that of the command.
+
+    128 and a signal's number stand for a signal. The command ends with this program, and with the container.
+    """
+    with server() as client:
+        code = terminals.attach(client, container_id, command, pty=pty)
+    raise click.exceptions.Exit(code)
 
 
 @container.command()

@@ -108,6 +108,24 @@ def runnable(module: ModuleType, reference: Reference) -> Runnable:
     )
 
 
+def function(module: ModuleType, reference: Reference) -> Function[..., Any]:
+    """The function that is meant, or the class as one. Raises click.UsageError with those there are."""
+    of_app, name = _split(module, reference.name)
+    apps = [of_app] if of_app is not None else _apps(module)
+    found: dict[str, Function[..., Any]] = {}
+    for each in dict.fromkeys(apps):
+        classes = {name: cls.service for name, cls in each.registered_classes.items() if cls.service}
+        found = {**each.registered_functions, **classes, **found}
+    if name in found:
+        return found[name]
+    if not name and len(found) == 1:
+        return next(iter(found.values()))
+    known = ", ".join(found) or "none at all"
+    if name:
+        raise click.UsageError(f"{reference.module} has no function {name}; it has {known}.")
+    raise click.UsageError(f"Say which function of {reference.module}: it has {known}.")
+
+
 def app(module: ModuleType, reference: Reference) -> App:
     """The app that is meant: by variable or by its own name, or the only one. Raises click.UsageError."""
     variables = {key: value for key, value in vars(module).items() if isinstance(value, App)}

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from squall.wire.values import InputItem, OutputItem, Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from squall.runner.protocol.spool import MemoryFile
+    from squall.wire.guests import GuestData, GuestEnd
     from squall.wire.messages import BuildLog, Logs, Notice, Progress
 
 T = TypeVar("T")
@@ -82,6 +83,32 @@ class Call(ABC):
         """Forget the call on this side."""
 
 
+class Guest(ABC):
+    """A program that this client has joined to a container. Threads may share it: one reads, others write."""
+
+    id: str
+
+    @abstractmethod
+    def next(self, timeout: float | None = None) -> GuestData | GuestEnd:
+        """What it wrote, or its end. Raises TimeoutError, exception.ConnectionError."""
+
+    @abstractmethod
+    def send(self, data: bytes) -> None:
+        """Type, or write to its stdin; waits while it takes nothing. What comes after its end is dropped."""
+
+    @abstractmethod
+    def end_input(self) -> None:
+        """No more input comes."""
+
+    @abstractmethod
+    def resize(self, rows: int, columns: int) -> None:
+        """Its terminal has another size, in characters."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Hang up, if it has not ended."""
+
+
 class _Base(ABC):
     """What both drivers have in common: nothing here waits."""
 
@@ -123,6 +150,20 @@ class Client(_Base):
     @abstractmethod
     def download(self, blob: str) -> bytes:
         """The bytes of a blob, checked against its id."""
+
+    @abstractmethod
+    def join(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        terminal: tuple[int, int] | None = None,
+    ) -> Guest:
+        """Run a program in a running container, with `env` added to its own.
+
+        With `terminal` (rows, columns) it has one, else pipes. It ends when this connection breaks.
+        """
 
     @abstractmethod
     def close(self) -> None:

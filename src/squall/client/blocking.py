@@ -18,6 +18,7 @@ from squall import exception
 from squall.client import transport
 from squall.client.api import Client, Watch
 from squall.client.blocking_call import BlockingCall
+from squall.client.blocking_guest import BlockingGuest
 from squall.client.calls import CallState, Target
 from squall.client.core import Credentials, Pending, Restart, Session, chunks, decoded
 from squall.client.parcels import Parcels
@@ -29,7 +30,7 @@ from squall.wire.control import Empty
 from squall.wire.websocket import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from squall.client.transport import Endpoint, Link
     from squall.runner.protocol.spool import MemoryFile
@@ -124,6 +125,20 @@ class BlockingClient(Client):
         self.session.add_call(state)
         self.flush()
         return BlockingCall(self, state)
+
+    def join(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        terminal: tuple[int, int] | None = None,
+    ) -> BlockingGuest:
+        self._check_open()
+        self._await_session(DIAL_S)
+        guest = BlockingGuest(self, f"gu-{os.urandom(16).hex()}")
+        guest.begin(container, list(argv), dict(env or {}), terminal)
+        return guest
 
     def close(self) -> None:
         if self._closed:

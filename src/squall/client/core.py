@@ -18,7 +18,7 @@ from squall import __version__, exception
 from squall.client.api import ServiceRefusal
 from squall.client.calls import CallState, Target, in_parcel
 from squall.exception import AuthError, DataLossError, VersionError
-from squall.wire import codec, messages
+from squall.wire import codec, guests, messages
 from squall.wire.control import METHODS
 from squall.wire.parcels import is_name as is_parcel
 from squall.wire.values import CHUNK, PROTOCOL, OutputItem
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squall.client.api import Event, Watch
+    from squall.client.guests import GuestState
     from squall.client.parcels import Parcels
     from squall.wire.values import InputItem
 
@@ -115,6 +116,7 @@ class Session(Target):
         self._numbers = count(1)
         self._calls: dict[str, CallState] = {}
         self._traced: set[str] = set()
+        self._guests: dict[str, GuestState] = {}
         self._pending: dict[int, Pending] = {}
         self._outbox: deque[object] = deque()
         self._acking: dict[str, CallState] = {}
@@ -144,6 +146,9 @@ class Session(Target):
             self.ready = False
             self._outbox.clear()
             uploads = [p for p in self._pending.values() if p.message is None]
+            orphans, self._guests = self._guests, {}
+        for guest in orphans.values():
+            guest.lost()
         for pending in uploads:
             self._end(pending, error=Restart())
 
@@ -154,6 +159,9 @@ class Session(Target):
             self.problem = problem
             pending = list(self._pending.values())
             calls = list(self._calls.values())
+            orphans, self._guests = self._guests, {}
+        for guest in orphans.values():
+            guest.lost(problem)
         for waiting in pending:
             self._end(waiting, error=problem)
         for call in calls:
@@ -293,6 +301,36 @@ class Session(Target):
             self._parcels.drop(ended)
             ended.clear()
 
+    # --------------------------------------------------------------------------------------------- guests
+
+    def join(self, guest: GuestState, message: guests.Join) -> None:
+        """Its messages are never sent again: it ends with this connection."""
+        with self._lock:
+            ready = self.ready
+            if ready:
+                self._guests[guest.id] = guest
+                self._post([message])
+        if not ready:
+            guest.lost()
+
+    def tell(self, guest: GuestState, *outgoing: object) -> None:
+        with self._lock:
+            if guest.id in self._guests:
+                self._post(list(outgoing))
+
+    def leave(self, guest: GuestState) -> None:
+        with self._lock:
+            if self._guests.pop(guest.id, None) is not None:
+                self._post([guests.GuestEnd(guest.id)])
+
+    def _guest(self, message: Any) -> None:
+        with self._lock:
+            guest = self._guests.get(message.guest)
+            if guest is not None and isinstance(message, guests.GuestEnd):
+                del self._guests[message.guest]
+        if guest is not None:
+            guest.received(message)
+
     # ------------------------------------------------------------------------------------------- messages
 
     def _welcome(self, message: messages.Welcome) -> None:
@@ -398,6 +436,9 @@ _HANDLERS: dict[type, Callable[[Session, Any], None]] = {
     messages.BuildLog: Session._build_log,
     messages.Notice: Session._notice,
     messages.Progress: Session._progress,
+    guests.GuestData: Session._guest,
+    guests.GuestCredit: Session._guest,
+    guests.GuestEnd: Session._guest,
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from squall.node import records
 from squall.node.containers import Container
 from squall.node.files import Sources
+from squall.node.guests import Guests
 from squall.node.images import Images
 from squall.node.link import Link, Owner
 from squall.node.logs import Logs
@@ -19,6 +20,7 @@ from squall.node.parcels import Parcels
 from squall.node.reports import Reports
 from squall.node.services import Services
 from squall.node.transfers import Transfers
+from squall.wire import guests
 from squall.wire import messages as m
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class Agent(Owner):
             gpus=parts.gpus,
         )
         self._containers: dict[str, Container] = {}
+        self._guests = Guests(parts.runtime, self._link.send)
         self._holds: set[str] = set()
         self._present: list[str] = []
         self._meters = Meters(parts.runtime, self._containers.values)
@@ -132,6 +135,7 @@ class Agent(Owner):
             self._containers.pop(container.id, None)
 
     async def _close(self) -> None:
+        self._guests.close()
         for container in self._containers.values():
             container.stop(drain=False, grace=0)
         if self._tasks:
@@ -179,6 +183,7 @@ class Agent(Owner):
 
     def disconnected(self) -> None:
         self._transfers.broken()
+        self._guests.close()
         for container in self._containers.values():
             container.disconnected()
 
@@ -231,6 +236,9 @@ class Agent(Owner):
         if container is not None:
             container.nested().received(message)
 
+    def _guest(self, message: Any) -> None:
+        self._guests.received(message)
+
     def _build(self, message: m.BuildImage) -> None:
         self._spawn(self._build_image(message))
 
@@ -273,6 +281,11 @@ _HANDLERS: dict[type, Callable[[Agent, Any], None]] = {
     m.OutputsDurable: Agent._durable,
     m.Nested: Agent._nested,
     m.BuildImage: Agent._build,
+    guests.Join: Agent._guest,
+    guests.GuestData: Agent._guest,
+    guests.GuestCredit: Agent._guest,
+    guests.GuestResize: Agent._guest,
+    guests.GuestEnd: Agent._guest,
     m.BlobChunk: Agent._transfer,
     m.Response: Agent._transfer,
     m.Failure: Agent._transfer,

@@ -93,7 +93,8 @@ class NamespacesRuntime(Runtime):
         await self._insist("kill", container=container_id, signal=int(signal))
 
     async def join(self, container_id: str, command: Command) -> Guest:
-        _, (connection,) = await self._insist("join", container=container_id, command=command.to_json())
+        await self._ready()  # once only: a command that runs twice is not what was asked for
+        _, (connection,) = await self._ask("join", container=container_id, command=command.to_json())
         return await JoinedGuest.of(connection)
 
     async def usage(self, container_id: str) -> Usage:

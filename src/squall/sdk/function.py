@@ -403,6 +403,11 @@ class Function(Generic[P, R]):
         assert self._home is not None
         return self._home
 
+    @property
+    def entry(self) -> tuple[str, str]:
+        """The module that containers import, and what is called in it."""
+        return self.home.module, self.get_raw_f().__qualname__
+
     def _raw(self) -> Callable[P, R]:
         if self.raw_f is None:
             raise ExecutionError(

@@ -96,11 +96,12 @@ class Publisher:
     async def _spec(self, mode: Mode, port: Port[Any], function: Function[..., Any]) -> FunctionSpec:
         declared = function.declaration
         resolved = self._resolved[id(self._images[function.name])]
+        module, qualname = function.entry
         mounts = [(TARGET, self._sources[function.name]), *resolved.mounts]
         return FunctionSpec(
             name=function.name,
-            module=function.home.module,
-            qualname=function.get_raw_f().__qualname__,
+            module=module,
+            qualname=qualname,
             image=recipe_id(resolved.recipe),
             serialized=await self._payload(port, function),
             is_generator=bool(function.is_generator),

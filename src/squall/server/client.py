@@ -8,6 +8,7 @@ from squall.server.blobs import Transfers
 from squall.server.connection import Connection, Listener
 from squall.server.parcels import Content
 from squall.server.requests import answer
+from squall.wire import guests
 from squall.wire import messages as m
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ClientLink(Listener):
 
     def closed(self) -> None:
         self._transfers.close()
+        self._services.guests.connection_gone(self._connection)
         self._services.sessions.disconnected(self._session, self._connection)
 
     def _request(self, message: m.Request) -> None:
@@ -91,6 +93,12 @@ class ClientLink(Listener):
     def _fetch(self, message: m.BlobFetch) -> None:
         self._transfers.fetch(message)
 
+    def _join(self, message: guests.Join) -> None:
+        self._services.guests.join(self._session, message)
+
+    def _guest(self, message: Any) -> None:
+        self._services.guests.from_client(self._session, message)
+
 
 _HANDLERS: dict[type, Callable[[ClientLink, Any], None]] = {
     m.Request: ClientLink._request,
@@ -101,4 +109,9 @@ _HANDLERS: dict[type, Callable[[ClientLink, Any], None]] = {
     m.Credit: ClientLink._credit,
     m.BlobChunk: ClientLink._chunk,
     m.BlobFetch: ClientLink._fetch,
+    guests.Join: ClientLink._join,
+    guests.GuestData: ClientLink._guest,
+    guests.GuestCredit: ClientLink._guest,
+    guests.GuestResize: ClientLink._guest,
+    guests.GuestEnd: ClientLink._guest,
 }

@@ -19,6 +19,7 @@ from squall.server.clock import Clock, LoopClock
 from squall.server.connection import Acceptor, Connection, Listener
 from squall.server.dispatch import Dispatcher
 from squall.server.door import Door
+from squall.server.guests import Guests
 from squall.server.images import Images
 from squall.server.logs import AppLogs
 from squall.server.names import Refusal, new_id
@@ -80,8 +81,7 @@ class ControlPlane(Acceptor):
         content = Content(blobs, self.parcels)
         table = CallTable(catalog, self._apps, clock.wall, self.parcels)
         router = OutputRouter(table, store, dispatcher, clock, tasks)
-        succession = Succession(table, dispatcher, router)
-        self._apps.replace_function = succession.replace
+        self._apps.replace_function = Succession(table, dispatcher, router).replace
         self._attachments = Attachments(table, catalog, dispatcher, store, strands)
         self._calls = Calls(
             table,
@@ -100,14 +100,13 @@ class ControlPlane(Acceptor):
         self._sessions = Sessions(self._apps, self._calls, logs, clock, settings)
         self._images = Images(catalog, clock, settings)
         attempts, images = AttemptLog(store, tasks), self._images
-        self._nodes = Nodes(
+        self._nodes = nodes = Nodes(
             table, catalog, images, dispatcher, attempts, store, tasks, clock, settings, self._secrets
         )
-        self._nodes.on_container_gone = self._container_gone
+        nodes.on_container_gone = self._container_gone
+        self._guests = Guests(catalog, nodes)
         announcements = self._announcements(table, catalog, dispatcher)
-        self._for_nodes = NodeServices(
-            self, self._nodes, announcements, router, self._images, logs, dispatcher, content, tasks, strands
-        )
+        self._for_nodes = self._node_services(announcements, router, logs, dispatcher, content, strands)
         self._services = Services(
             store,
             blobs,
@@ -122,8 +121,23 @@ class ControlPlane(Acceptor):
             self._nodes,
             self._sessions,
             self._secrets,
+            self._guests,
         )
         self._recovery = Recovery(store, catalog, table, self._pen, clock, tasks)
+
+    def _node_services(
+        self,
+        announcements: Announcements,
+        router: OutputRouter,
+        logs: AppLogs,
+        dispatcher: Dispatcher,
+        content: Content,
+        strands: Strands,
+    ) -> NodeServices:
+        nodes, images, tasks, guests = self._nodes, self._images, self._tasks, self._guests
+        return NodeServices(
+            self, nodes, announcements, router, images, logs, dispatcher, content, tasks, strands, guests
+        )
 
     def _announcements(self, table: CallTable, catalog: Catalog, dispatcher: Dispatcher) -> Announcements:
         clock, settings = self._clock, self._settings
@@ -212,4 +226,5 @@ class ControlPlane(Acceptor):
         link = self._for_nodes.links.get(container.node)
         if link is not None:
             link.container_gone(container.id)
+        self._guests.container_gone(container)
         self._sessions.container_gone(container.id)

@@ -13,6 +13,7 @@ from squall.server.connection import Connection, Listener
 from squall.server.names import Refusal, one_line
 from squall.server.nested import NestedConnections
 from squall.server.outputs import NodeResult
+from squall.wire import guests
 from squall.wire import messages as m
 from squall.wire.values import LogItem
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from squall.server.announce import Announcements
     from squall.server.connection import Acceptor
     from squall.server.dispatch import Dispatcher
+    from squall.server.guests import Guests
     from squall.server.images import Images
     from squall.server.logs import AppLogs
     from squall.server.model import App, Container
@@ -49,6 +51,7 @@ class NodeServices:
         content: Content,
         tasks: Tasks,
         strands: Strands,
+        guests: Guests,
     ) -> None:
         self.acceptor = acceptor
         self.nodes = nodes
@@ -60,6 +63,7 @@ class NodeServices:
         self.content = content
         self.tasks = tasks
         self.strands = strands
+        self.guests = guests
         self.links: dict[str, NodeLink] = {}
 
 
@@ -88,6 +92,7 @@ class NodeLink(Listener):
         node = self._node
         if node is not None and node.connection is self._connection:
             node.connection = None
+            self._services.guests.node_gone(node)
             self._services.links.pop(node.id, None)
             log.warning("node %s is away; its lease goes on", node.id)
 
@@ -231,6 +236,9 @@ class NodeLink(Listener):
         assert self._nested is not None
         self._nested.received(message)
 
+    def _guest(self, message: Any) -> None:
+        self._services.guests.from_node(self.node, message)
+
     def _chunk(self, message: m.BlobChunk) -> None:
         self._transfers.chunk(message)
 
@@ -260,4 +268,7 @@ _HANDLERS: dict[type, Callable[[NodeLink, Any], None]] = {
     m.Nested: NodeLink._relayed,
     m.BlobChunk: NodeLink._chunk,
     m.BlobFetch: NodeLink._fetch,
+    guests.GuestData: NodeLink._guest,
+    guests.GuestCredit: NodeLink._guest,
+    guests.GuestEnd: NodeLink._guest,
 }

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from squall.server.calltable import CallTable
     from squall.server.catalog import Catalog
     from squall.server.clock import Clock
+    from squall.server.guests import Guests
     from squall.server.images import Images
     from squall.server.logs import AppLogs
     from squall.server.nodes import Nodes
@@ -35,3 +36,4 @@ class Services:
     nodes: Nodes
     sessions: Sessions
     secrets: Secrets
+    guests: Guests

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from squall.wire.messages import KINDS
+from squall.wire import guests, messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,7 +20,8 @@ T = TypeVar("T")
 FRAME_LIMIT = 64 << 20
 
 _HEAD = struct.Struct(">IB")
-_NUMBERS = {cls: number for number, cls in KINDS.items()}
+_KINDS = messages.KINDS | guests.KINDS
+_NUMBERS = {cls: number for number, cls in _KINDS.items()}
 
 
 class ProtocolError(Exception):
@@ -77,7 +78,7 @@ def decode(frame: bytes | memoryview) -> list[Any]:
             raise ProtocolError("a frame ends inside a message's head")
         length, number = _HEAD.unpack_from(view, position)
         start, position = position + _HEAD.size, position + 4 + length
-        cls = KINDS.get(number)
+        cls = _KINDS.get(number)
         if cls is None or length < 1 or position > end:
             raise ProtocolError(f"no message of kind {number} and length {length}")
         messages.append(unpack(view[start:position], cls))
