@@ -54,7 +54,8 @@ def run(plan: skeleton.Plan, parts: Parts, program_filter: bytes) -> NoReturn:
 
 
 def _enter(plan: skeleton.Plan, parts: Parts) -> None:
-    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+    # All of them: whoever started the launcher (nohup, a shell in the background) may have had more ignored.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     processes.set_title("init")
     if parts.network is None:
