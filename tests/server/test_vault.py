@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,20 @@ def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(StoreError, match="restore the file from a backup"):
         Vault.open(str(path))
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    vault = Vault.open(str(tmp_path / "secret.keys"))
+    before = vault.key_id
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="is full: free some space"):
+        vault.rotate()
+    assert vault.key_id == before, "nothing is sealed with a key that is on no disk"
+    with pytest.raises(StoreError, match="is full: free some space"):
+        Vault.open(str(tmp_path / "other.keys"))
 
 
 def test_fingerprints_tell_values_apart_and_not_what_they_are() -> None:

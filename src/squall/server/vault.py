@@ -14,6 +14,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from squall.store.base import StoreError
+from squall.store.errors import store_error
 from squall.wire import codec
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ class Vault:
     @classmethod
     def open(cls, path: str) -> Vault:
         """The keys of a file, which is made where there is none. Raises StoreError."""
+        if not os.path.exists(path):
+            _written(path, _fresh())
         try:
-            if not os.path.exists(path):
-                _write(path, _fresh())
             os.chmod(path, 0o600)
             with open(path, encoding="ascii") as file:
                 keys = dict(_parsed(line) for line in file.read().splitlines() if line.strip())
@@ -109,10 +110,7 @@ class Vault:
 
     def _save(self, keys: Mapping[bytes, bytes]) -> None:
         if self._path:
-            try:
-                _write(self._path, keys)
-            except OSError as error:
-                raise StoreError(f"cannot write {self._path}: {error.strerror or error}") from None
+            _written(self._path, keys)
         self._keys = dict(keys)
 
 
@@ -136,6 +134,13 @@ def _parsed(line: str) -> tuple[bytes, bytes]:
     if len(number) != ID_BYTES or len(key) != KEY_BYTES:
         raise ValueError("a line is no key")
     return number, key
+
+
+def _written(path: str, keys: Mapping[bytes, bytes]) -> None:
+    try:
+        _write(path, keys)
+    except OSError as error:
+        raise store_error(error, path) from None
 
 
 def _write(path: str, keys: Mapping[bytes, bytes]) -> None:
