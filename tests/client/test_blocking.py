@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -421,8 +422,13 @@ def test_a_refused_connection_is_told_as_it_is(
     client.close()
 
 
-def test_in_a_container_the_agent_may_be_away_at_first(server: FakeServer, tmp_path: Path) -> None:
-    endpoint = server.start(tmp_path / "s.sock", nested=True)
+@pytest.mark.parametrize("embedded", [False, True])
+def test_who_is_started_again_may_be_away_at_first(
+    server: FakeServer, tmp_path: Path, embedded: bool
+) -> None:
+    """A container's agent, the embedded server."""
+    endpoint = server.start(tmp_path / "s.sock", nested=not embedded)
+    endpoint = replace(endpoint, prepare=lambda: None) if embedded else endpoint
     server.stop_listening()
     client = BlockingClient(endpoint, Credentials())
     opening = threading.Thread(target=client.open, args=(30,))

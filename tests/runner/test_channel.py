@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from squall.runner import protocol
 
 if TYPE_CHECKING:
@@ -52,6 +54,23 @@ def test_it_is_ready_once_for_each_agent(agent: Agent) -> None:
     agent.accept()
     assert agent.configure("f").kind == protocol.READY
     assert agent.call() == 1
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_what_one_agent_cancelled_is_nothing_to_the_next(agent: Agent, slots: int) -> None:
+    """Which counts its inputs anew."""
+    agent.load("def f(x):\n    return x\n", "f", max_inputs=slots)
+    assert agent.call(1) == 1
+    agent.cancel(agent.number + 2)
+    assert agent.connection is not None
+    agent.connection.close()
+    agent.listener.close()
+    agent.listen()
+    agent.accept()
+    agent.configure("f", max_inputs=slots)
+    agent.number = 0
+    for x in range(4):
+        assert agent.call(x) == x
 
 
 def test_an_idle_runner_reconnects_and_is_ready_again(agent: Agent) -> None:

@@ -128,6 +128,23 @@ class Fleet(RuleBasedStateMachine):
             assert containers[name].inputs == box.inputs
             assert containers[name].waiting == {i for i in box.inputs if self.world.awaits.get(i)}
 
+    @invariant()
+    def each_input_is_in_one_place(self) -> None:
+        """Waiting, in a container, due later, or ended: by the model and by the real state machine alike."""
+        if not hasattr(self, "world"):
+            return
+        scheduler, world = self.world.scheduler, self.world
+        ledger = scheduler._ledger.inputs
+        assert ledger.keys() == world.arrived - world.final.keys()
+        queued = [i for function in scheduler._functions.values() for i in function.queue]
+        held = {i: name for name, box in world.boxes.items() for i in box.inputs}
+        assert len(queued) == len(set(queued))
+        for input_id, record in ledger.items():
+            places = (input_id in queued, input_id in held, record.due is not None)
+            assert sum(places) == 1, f"{input_id} is queued, held, due later: {places}"
+            assert record.container == held.get(input_id)
+            assert record.attempt == world.attempts.get(input_id, 0)
+
     def teardown(self) -> None:
         """In the end every input has exactly one outcome, and only what must stay does."""
         if not hasattr(self, "world"):

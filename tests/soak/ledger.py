@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -19,13 +18,13 @@ class Ledger:
     right: Counter[str] = field(default_factory=Counter)
     told: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    #: How many calls have ended, well or not.
+    ended: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _running: dict[str, float] = field(default_factory=dict)
 
     def ask(self, kind: str, count: int) -> None:
         with self._lock:
             self.asked[kind] += count
-            self._running[threading.current_thread().name] = time.monotonic()
 
     def check(self, kind: str, expected: list[int], got: list[int], *, cut: bool = False) -> None:
         """The answers to what was asked, in order; `cut`: the rest was told to be lost (a generator's)."""
@@ -33,6 +32,7 @@ class Ledger:
         twice = sorted(x for x, n in Counter(got).items() if n > 1)
         wrong = got != expected[: len(got)]
         with self._lock:
+            self.ended += 1
             self.right[kind] += len(got)
             self.told[kind] += len(expected) - len(got) if cut else 0
             if lost or twice or wrong:
@@ -50,13 +50,3 @@ class Ledger:
     def fault(self, text: str) -> None:
         with self._lock:
             self.faults.append(text)
-
-    def longest_wait(self) -> float:
-        """Seconds since the call began that has waited longest."""
-        with self._lock:
-            return max((time.monotonic() - since for since in self._running.values()), default=0.0)
-
-    def over(self) -> None:
-        """This thread asks nothing more."""
-        with self._lock:
-            self._running.pop(threading.current_thread().name, None)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import sys
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 import squall
@@ -47,7 +49,7 @@ class Mix:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                self._ledger.fault(f"{thread.name}: it waits for ever")
+                self._ledger.fault(f"{thread.name}: it waits for ever, {_where(thread)}")
 
     def _run(self, kind: Callable[[Ledger, random.Random, int], None], rng: random.Random) -> None:
         name = threading.current_thread().name
@@ -58,7 +60,13 @@ class Mix:
                 kind(self._ledger, rng, 1000 * number)
             except BaseException as error:
                 self._ledger.fault(f"{name}: {type(error).__name__}: {error}")
-        self._ledger.over()
+
+
+def _where(thread: threading.Thread) -> str:
+    """The innermost of our own functions that it is in."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    named = [f"{f.name}:{f.lineno}" for f in traceback.extract_stack(frame) if "squall" in f.filename]
+    return " > ".join(named[-8:])
 
 
 def _seconds(rng: random.Random, count: int) -> list[float]:

@@ -37,7 +37,7 @@ state_option: Callable[[Any], Any] = click.option(
 
 @click.group()
 def daemon() -> None:
-    """Server and node of this machine: start, status, stop, logs, install."""
+    """Server and node of this machine: start, status, stop, logs, backup, restore, install."""
 
 
 @daemon.command()
@@ -114,6 +114,28 @@ def stop(state: str) -> None:
     """End it and all that it runs, also under clients; deployed apps go on when it starts again."""
     embedded.mark_stopped(state)
     click.echo("Stopped." if embedded.stop(state) else "Not running.")
+
+
+@daemon.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@state_option
+def backup(file: str, state: str) -> None:
+    """Write what the server keeps (deployments, tokens, calls and results) to FILE; it may run meanwhile."""
+    from squall.daemon.backup import backup
+
+    size = backup(state, file)
+    click.echo(f"Wrote {file} ({size / 1e6:.1f} MB). It holds secrets and tokens' hashes: keep it private.")
+
+
+@daemon.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@state_option
+def restore(file: str, state: str) -> None:
+    """Make the backup FILE the state of a directory that has none, with the daemon stopped."""
+    from squall.daemon.backup import restore
+
+    restore(state, file)
+    click.echo(f"Restored into {state}: `squall daemon start` goes on with it.")
 
 
 @daemon.command()

@@ -214,8 +214,7 @@ class AsyncioClient(AsyncClient):
         if self._closed:
             return True
         now = time.monotonic()
-        # An agent that is away for a moment comes back; elsewhere the address may be wrong.
-        first = self.session.welcome is None and not self.endpoint.nested
+        first = self.session.welcome is None and not self.endpoint.comes_back
         if first or fatal(error) or self._reconnect.exhausted(now):
             known = isinstance(error, Error)
             self._reconnect.reset()

@@ -31,6 +31,8 @@ START_S = 60.0
 STOP_S = 20.0
 #: How long systemd may take to start the service again (seconds).
 SERVICE_S = 20.0
+#: How long an older daemon may take to end what is under way (seconds).
+DRAIN_S = 60.0
 #: A daemon that nobody asked for by name ends after so many idle seconds.
 IDLE_EXIT_S = 900
 #: Linux's limit on the path of a Unix socket, with room for the names of other sockets below the state.
@@ -71,7 +73,8 @@ def ensure(state: str, arguments: Sequence[str] = ("--idle-exit", str(IDLE_EXIT_
                     _tell(record.losses)
                 return
         elif record is not None:
-            stop(state)
+            _replace(state, record)
+            deadline = time.monotonic() + START_S
         elif manager := service.manager(state, os.environ):
             _await_service(manager, deadline)
         elif (lock := _try_lock(state)) is not None:
@@ -150,6 +153,13 @@ def stopped_since(state: str, moment: float) -> bool:
 
 def _stopped_path(state: str) -> str:
     return os.path.join(state, "stopped")
+
+
+def _replace(state: str, record: DaemonRecord) -> None:
+    """An older daemon ends what is under way, for a while; spawned calls go on under the new one."""
+    _signal(record.process, signal.SIGUSR1)
+    _wait([record.process], time.monotonic() + DRAIN_S)
+    stop(state)
 
 
 def _wait(processes: list[daemon_record.Process], deadline: float) -> None:

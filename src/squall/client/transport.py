@@ -47,6 +47,11 @@ class Endpoint:
     nested: bool = False
     prepare: Callable[[], None] | None = field(default=None, compare=False)
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether who answers there is started again when it dies; elsewhere the address may be wrong."""
+        return self.nested or self.prepare is not None
+
     def framing(self) -> Framing:
         if self.nested:
             return LengthFraming(CLIENT)

@@ -105,6 +105,10 @@ class Child:
         self._pause = min(2 * self._pause, LAST_PAUSE_S)
         return True
 
+    def signal(self, number: int) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+
     def stop(self) -> None:
         """End it: as it wishes for a while, then surely."""
         process = self.process

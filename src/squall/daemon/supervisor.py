@@ -30,7 +30,7 @@ IDLE_CHECK_S = 60.0
 
 
 class Signals:
-    """SIGTERM, SIGINT and the deaths of children, as something to wait for.
+    """SIGTERM, SIGINT, SIGUSR1 and the deaths of children, as something to wait for.
 
     Handlers and not a blocked mask: children start with the defaults again.
     """
@@ -40,16 +40,21 @@ class Signals:
         for end in (self._read, write):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         self.stop = False
+        self.drain = False
 
     def wait(self, timeout: float) -> None:
-        """Until a signal came or so many seconds passed. `stop` says whether it is time to end."""
+        """Until a signal came or so many seconds passed.
+
+        `stop` says whether it is time to end, `drain` whether it will be once what is under way has ended.
+        """
         select.select([self._read], [], [], max(0.0, timeout))
         with suppress(BlockingIOError):
             came = os.read(self._read, 4096)
             self.stop = self.stop or bool({signal.SIGTERM, signal.SIGINT} & set(came))
+            self.drain = self.drain or signal.SIGUSR1 in came
 
 
 class Supervisor:
@@ -63,6 +68,7 @@ class Supervisor:
         self._idle_exit = idle_exit
         self._busy = busy
         self._signals = Signals()
+        self._draining = False
 
     def run(self) -> None:
         """Until told to stop, or idle. Raises ServiceError when it cannot even begin."""
@@ -106,8 +112,14 @@ class Supervisor:
     def _tend(self) -> None:
         """Reap, and start again."""
         now = time.monotonic()
+        if self._signals.drain and not self._draining:
+            self._draining = True
+            self._server().signal(signal.SIGUSR1)
         for child in self._children:
             if child.died(now):
+                if self._draining and child is self._server():
+                    self._signals.stop = True
+                    return
                 if child.refused:
                     raise ServiceError(f"the server refuses this node: {child.last_words()}")
                 _say(f"the {child.program.name} ended and starts again: {child.last_words()}")
@@ -118,6 +130,9 @@ class Supervisor:
         for pid in self._orphans():
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
+
+    def _server(self) -> Child:
+        return next(child for child in self._children if child.program.name == "server")
 
     def _start(self, child: Child) -> None:
         try:

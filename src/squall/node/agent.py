@@ -111,15 +111,14 @@ class Agent(Owner):
         known = records.load_all(self._settings.containers)
         await self._images.sweep([layer for record in known.values() for layer in record.layers])
         for process in await self._parts.runtime.adopt():
-            record = known.pop(process.id, None)
+            record = known.get(process.id)
             if record is None:
                 self._spawn(self._put_down(process.id, process.stdout, process.stderr))
                 continue
             self._services.gpus.adopt(process.id, record.gpus)
             container = self._containers[process.id] = Container(self._services, record)
             self._spawn(self._live(container, container.adopt(process)))
-        for record in known.values():
-            await asyncio.to_thread(record.remove)
+        await asyncio.to_thread(records.clear, self._settings.containers, frozenset(self._containers))
 
     async def _put_down(self, container: str, *pipes: int) -> None:
         logs = self._logs.open(container, "", *pipes)

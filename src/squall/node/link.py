@@ -74,7 +74,9 @@ class Link(Events):
         self._refusal: Failure | None = None
         self._ever = False
         self._session = ""
+        #: When that was sent which the server answered last: its lease began later.
         self._answered = 0.0
+        self._sent: dict[int, float] = {}
         #: The number of the newest heartbeat.
         self.heartbeats = 0
         #: Set while there is a connection on which messages may be sent.
@@ -148,6 +150,7 @@ class Link(Events):
         loop = asyncio.get_running_loop()
         while True:
             self.heartbeats += 1
+            self._sent[self.heartbeats] = loop.time()
             connection.send(Heartbeat(self.heartbeats, dict(self._owner.usage())))
             await asyncio.sleep(self._welcome.heartbeat)
             if loop.time() - self._answered > self._welcome.lease / 2:
@@ -155,14 +158,16 @@ class Link(Events):
                 return
 
     async def _watch_lease(self) -> None:
-        """Beyond the lease the server runs our inputs elsewhere: what we still run would run twice."""
+        """Beyond the lease the server runs our inputs elsewhere: what we still ran would run twice. It ends
+        before: by what it takes to notice, and as much again to kill.
+        """
         loop = asyncio.get_running_loop()
         lease, lost = 0.0, True
         while True:
-            await asyncio.sleep(min(max(lease / 20, 0.05), 1.0))
+            await asyncio.sleep(step := min(max(lease / 20, 0.05), 1.0))
             if self._welcome is not None:
                 lease = self._welcome.lease
-            over = self._ever and loop.time() - self._answered > lease > 0
+            over = self._ever and lease > 0 and loop.time() - self._answered > lease - 2 * step
             if over and not lost:
                 log.warning("no word from the server for %.0f seconds: all containers end", lease)
                 self._owner.lease_lost()
@@ -180,18 +185,25 @@ class Link(Events):
             if self._welcome is None:
                 self._first(message)
             elif isinstance(message, Heartbeat):
-                self._answered = asyncio.get_running_loop().time()
-                self._owner.confirmed(message.number)
+                self._confirmed(message.number)
             elif isinstance(message, Failure) and message.id == 0:
                 self._refusal = message
             else:
                 self._owner.received(message)
+
+    def _confirmed(self, number: int) -> None:
+        sent = self._sent.get(number)
+        if sent is not None:
+            self._answered = sent
+            self._sent = {n: at for n, at in self._sent.items() if n > number}
+        self._owner.confirmed(number)
 
     def _first(self, message: Any) -> None:
         if isinstance(message, Failure):
             self._refusal = message
         elif isinstance(message, Welcome):
             self._welcome = message
+            self._sent.clear()
             self._session = message.session
             self._answered = asyncio.get_running_loop().time()
             self._ever = True

@@ -13,7 +13,7 @@ from squall.wire import codec
 from squall.wire.messages import StartContainer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from pathlib import Path
 
 
@@ -74,6 +74,14 @@ class Record:
 
 def of(containers: Path, start: StartContainer) -> Record:
     return Record(containers / start.container, start)
+
+
+def clear(containers: Path, kept: Container[str]) -> None:
+    """Remove all but these, also what an agent that was killed had not finished, or not finished removing."""
+    with suppress(FileNotFoundError):
+        for folder in containers.iterdir():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_all(containers: Path) -> dict[str, Record]:

@@ -49,6 +49,7 @@ class Interrupts:
         """Take over this descriptor as the alarm socket, in place of an earlier one."""
         if self._alarm >= 0:
             os.close(self._alarm)
+            self._cancelled.clear()  # another agent counts anew, and says once more what is cancelled
         self._alarm = alarm
         signal.signal(signal.SIGURG, self._on_signal)
         fcntl(alarm, _F_SETOWN_EX, struct.pack("ii", _F_OWNER_TID, threading.get_native_id()))

@@ -72,6 +72,8 @@ class Sharing:
         if self._alarm >= 0:
             self._loop.remove_reader(self._alarm)
             os.close(self._alarm)
+            self._early.clear()  # another agent counts anew, and says once more what is cancelled
+            self._newest = max(self._held, default=0)
         self._alarm = alarm
         os.set_blocking(alarm, False)
         self._loop.add_reader(alarm, self._alarmed)

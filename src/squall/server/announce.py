@@ -18,6 +18,7 @@ from squall.scheduling.model import (
 from squall.server.model import Call, Container, Input
 from squall.server.names import Refusal, check_call, check_node
 from squall.server.node import Node
+from squall.store.base import NotFound, StoreError
 from squall.wire.messages import Revoke, StopContainer
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from squall.server.recovery import HoldingPen
     from squall.server.redaction import Redactor
     from squall.server.settings import Settings
+    from squall.store.base import Store
     from squall.wire.messages import Announce, AnnouncedContainer, RunningInput
 
 
@@ -50,6 +52,7 @@ class Announcements:
         images: Images,
         pen: HoldingPen,
         dispatcher: Dispatcher,
+        store: Store,
         clock: Clock,
         settings: Settings,
     ) -> None:
@@ -59,6 +62,7 @@ class Announcements:
         self._catalog = catalog
         self._images = images
         self._pen = pen
+        self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
         self._settings = settings
@@ -75,12 +79,13 @@ class Announcements:
                 redactors[announced.container] = await self._nodes.redactor(function)
         if message.node not in self._nodes.nodes:
             await self._nodes.note(message.node)
+        ended = await self._ended(message.containers)
         node = self._node(connection, message)
         known = [c for c in message.containers if self._is_welcome(node, c)]
         self._forget_missing(node, {c.container for c in known})
         arrivals: list[Event] = []
         for announced in known:
-            arrivals += self._adopt(node, announced, redactors.get(announced.container))
+            arrivals += self._adopt(node, announced, redactors.get(announced.container), ended)
         resources = node.resources
         joined = NodeJoined(
             node.id,
@@ -126,7 +131,24 @@ class Announcements:
         for container in [c for c in node.containers.values() if c.id not in here]:
             self._nodes.gone(container)
 
-    def _adopt(self, node: Node, announced: AnnouncedContainer, redactor: Redactor | None) -> list[Event]:
+    async def _ended(self, containers: Iterable[AnnouncedContainer]) -> set[str]:
+        """Spawned calls among theirs that are over: their inputs have results, and run for nothing."""
+        inputs = (running.input for c in containers for running in c.inputs)
+        calls = {i.rpartition(":")[0] for i in inputs if i not in self._table.inputs}
+        return {call for call in calls - self._table.calls.keys() if await self._is_spawned(call)}
+
+    async def _is_spawned(self, call: str) -> bool:
+        try:
+            await self._store.call(call)
+        except NotFound:
+            return False  # a waiting client's
+        except StoreError as error:
+            raise Refusal("unavailable", str(error)) from None
+        return True
+
+    def _adopt(
+        self, node: Node, announced: AnnouncedContainer, redactor: Redactor | None, ended: set[str]
+    ) -> list[Event]:
         container = self._nodes.containers.get(announced.container)
         if container is None:
             function = self._catalog.functions[announced.function]
@@ -137,7 +159,8 @@ class Announcements:
         container.inputs &= {running.input for running in announced.inputs}
         events: list[Event] = []
         for running in announced.inputs:
-            if self._is_new(container.function, running):
+            call = running.input.rpartition(":")[0]
+            if call not in ended and self._is_new(container.function, running):
                 events.append(InputsArrived(container.function.id, (running.input,), running.attempt))
             entry = self._table.inputs.get(running.input)
             if entry is not None and running.attempt >= entry.attempt:

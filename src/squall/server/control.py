@@ -19,6 +19,7 @@ from squall.server.clock import Clock, LoopClock
 from squall.server.connection import Acceptor, Connection, Listener
 from squall.server.dispatch import Dispatcher
 from squall.server.door import Door
+from squall.server.drain import Drain
 from squall.server.guests import Guests
 from squall.server.images import Images
 from squall.server.logs import AppLogs
@@ -39,6 +40,8 @@ from squall.server.vault import Vault
 from squall.wire.messages import Welcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from squall.server.auth import Authenticator
     from squall.server.model import Container
     from squall.store.base import Blobs, Identity, Store
@@ -124,6 +127,7 @@ class ControlPlane(Acceptor):
             self._guests,
         )
         self._recovery = Recovery(store, catalog, table, self._pen, clock, tasks)
+        self._drain = Drain(table, self._nodes, clock)
 
     def _node_services(
         self,
@@ -142,7 +146,16 @@ class ControlPlane(Acceptor):
     def _announcements(self, table: CallTable, catalog: Catalog, dispatcher: Dispatcher) -> Announcements:
         clock, settings = self._clock, self._settings
         return Announcements(
-            self._nodes, table, self._calls, catalog, self._images, self._pen, dispatcher, clock, settings
+            self._nodes,
+            table,
+            self._calls,
+            catalog,
+            self._images,
+            self._pen,
+            dispatcher,
+            self._store,
+            clock,
+            settings,
         )
 
     # ------------------------------------------------------------------------------------------- life cycle
@@ -162,6 +175,11 @@ class ControlPlane(Acceptor):
         await self._images.close()
         await self._tasks.settle(LAST_WORK)
         self.parcels.close()
+
+    def drain(self, done: Callable[[], None]) -> None:
+        """No new clients; call `done` when what is under way has ended."""
+        log.info("no new clients: ends when what is under way has ended")
+        self._drain.begin(done)
 
     def _start_expiry(self) -> None:
         self._tasks.spawn(self._expire())
@@ -210,6 +228,8 @@ class ControlPlane(Acceptor):
         *,
         admin: bool = False,
     ) -> Listener:
+        if self._drain.begun and not hello.session and not container:
+            raise Refusal("unavailable", "the server is about to be replaced: try again in a moment")
         session = self._sessions.open(hello.session, workspace, environment, container, admin=admin)
         session.parcels = admin and hello.parcels
         link = ClientLink(connection, session, self._services, self._calls, self._attachments, self._tasks)

@@ -9,12 +9,14 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from squall.server.auth import Authenticator
 from squall.server.control import ControlPlane
+from squall.server.settings import Settings
 from squall.server.transport.guard import Guard
 from squall.server.transport.lines import Lines
 from squall.server.transport.serve import Transport
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise_descriptor_limit()
         tcp = _address(options.listen) if options.listen else None
         os.makedirs(options.state, 0o700, exist_ok=True)
-        uvloop.run(_serve(options, tcp))
+        uvloop.run(_check(options.state) if options.check else _serve(options, tcp))
     except (StoreError, ListenError, _UsageError) as error:
         print(f"squall server: {error}", file=sys.stderr)
         return 1
@@ -76,8 +78,34 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="web pages that may use this server, such as https://ui.example.org; may be repeated",
     )
+    parser.add_argument(
+        "--lease",
+        type=_seconds,
+        default=Settings.lease,
+        metavar="SECONDS",
+        help="a node that is silent for so long has lost its work to others (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--heartbeat",
+        type=_seconds,
+        default=Settings.heartbeat,
+        metavar="SECONDS",
+        help="how often nodes and clients say that they are there (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only open the state, bring it up to date, and say if it is whole",
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.01 <= value <= 86_400:
+        raise ValueError(text)
+    return value
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -92,12 +120,17 @@ async def _serve(options: argparse.Namespace, tcp: tuple[str, int] | None) -> No
     async with _state(options.state) as (store, blobs):
         await store.create_workspace(DEFAULT_WORKSPACE)
         vault = Vault.open(os.path.join(options.state, "secret.keys"))
-        control = ControlPlane(store, blobs, Authenticator(store, DEFAULT_WORKSPACE), vault=vault)
+        settings = Settings(heartbeat=options.heartbeat, lease=options.lease)
+        control = ControlPlane(
+            store, blobs, Authenticator(store, DEFAULT_WORKSPACE), settings=settings, vault=vault
+        )
         lines = Lines(control.parcels, DEFAULT_WORKSPACE, frozenset({0, os.geteuid()}))
         await control.start()
         guard = Guard(frozenset(h.lower() for h in options.allowed_host), frozenset(options.allowed_origin))
         transport = Transport(guard=guard, adapter=os.environ.get("SQUALL_WEBSOCKET", "auto"))
         _stop_on_signals(transport)
+        drain = partial(control.drain, transport.stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, drain)
         try:
             lines.listen(parcels.socket_path(socket))  # before who needs it can come
             await transport.serve(control, socket, tcp, lambda: _say_ready(socket, tcp, transport))
@@ -105,6 +138,11 @@ async def _serve(options: argparse.Namespace, tcp: tuple[str, int] | None) -> No
             lines.close()
             await control.stop()
         log.info("stopped")
+
+
+async def _check(directory: str) -> None:
+    async with _state(directory):
+        """Opened, it is whole and of a known version."""
 
 
 @contextlib.asynccontextmanager

@@ -377,3 +377,23 @@ async def test_results_expire(world: World) -> None:
     late.call(app.functions["f"], b"abc", durable=True, call=call)
     await settle()
     assert late.of(m.CallFailed)[-1].code == "expired"
+
+
+async def test_a_spawned_call_that_is_over_is_not_taken_up_again(world: World) -> None:
+    """A node runs it although its result is on disk: who asks gets that, and the node is told to stop."""
+    client, node = await world.client(), await world.node()
+    node.hold = True
+    app = await client.app(spec("f"), deploy=True)
+    call = client.call(app.functions["f"], b"ab", durable=True)
+    await node.work()
+    running = dict(node.inputs)
+    node.finish(f"{call}:0")
+    await node.work()
+    node.inputs = running
+    await world.restart()
+    await node.connect()
+    later = await world.client()
+    later.send(m.Attach(call))
+    await node.work()
+    assert later.results(call)[0].payload.data == b"ba"
+    assert [r.inputs for r in node.of(m.Revoke)] == [[(f"{call}:0", 1)]]
