@@ -250,6 +250,18 @@ def test_a_failed_start_is_tried_again_a_little_later_three_times() -> None:
     assert isinstance(w.final["in-0"], m.FailInput)
 
 
+def test_a_container_that_comes_to_rest_makes_room_at_once() -> None:
+    """Not when it has been idle for its window: somebody waits for its place."""
+    w = world(1000)
+    w.function(m.FunctionConfig("fu-2", "default", m.Demand(1000, 512)))
+    w.arrive("fu-1", 1)
+    w.ready("ct-0")
+    w.arrive("fu-2", 1)
+    assert m.StopContainer("ct-0", "no-1", "its room is needed") in w.finish("ct-0", "in-0")
+    w.exit("ct-0")
+    assert [b.function for b in w.boxes.values()] == ["fu-2"]
+
+
 def test_starts_that_were_under_way_together_fail_as_one() -> None:
     """As those of a zone that was killed."""
     w = world()

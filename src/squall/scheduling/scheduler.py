@@ -37,6 +37,9 @@ class Scheduler:
         self._containers: dict[str, Container] = {}
         self._ledger = InputLedger(self._containers, self._functions)
         self._dirty: set[str] = set()
+        #: Functions for whose next container there was no room, and containers that have come to rest since.
+        self._cramped: set[str] = set()
+        self._rested: list[Container] = []
         self._watch = deadlocks.Watch(
             deadlocks.Fleet(self._nodes, self._functions, self._containers, self._ledger.inputs)
         )
@@ -239,6 +242,7 @@ class Scheduler:
         self._actions.append(back or self._ledger.finish(record, event, function.config, now))
         if not container.inputs:
             container.since = now
+            self._rested.append(container)
         self._dirty.add(record.function)
 
     # ------------------------------------------------------------------------------------------ containers
@@ -330,6 +334,7 @@ class Scheduler:
         for function in functions:
             self._end_used(function)
             self._assign(function)
+        functions += self._given_hope(dirty)
         if len(functions) > 1:
             held = Counter(self._functions[c.function].config.workspace for c in self._containers.values())
             functions.sort(
@@ -343,6 +348,14 @@ class Scheduler:
         for function in functions:
             self._scale_up(function, now)
         self._watch.note(functions, now)
+
+    def _given_hope(self, dirty: set[str]) -> list[Function]:
+        """Cramped functions, when a container has come to rest that may end for them."""
+        rested, self._rested = self._rested, []
+        if not any(container.idle for container in rested):
+            return []
+        waiting = sorted(self._cramped - dirty)
+        return [f for name in waiting if (f := self._functions.get(name)) is not None and not f.removed]
 
     def _assign(self, function: Function) -> None:
         if not function.queue:
@@ -375,6 +388,7 @@ class Scheduler:
                     self._stop(container, "it was for one input")
 
     def _scale_up(self, function: Function, now: float) -> None:
+        self._cramped.discard(function.config.id)
         live = autoscaling.able(function)
         outstanding = len(function.queue) + sum(len(c.inputs) for c in live)
         missing = autoscaling.desired(function, outstanding) - len(live)
@@ -404,6 +418,7 @@ class Scheduler:
         if lent:
             place = placement.choose(demand, self._nodes.values(), lent)
         if place is None:
+            self._cramped.add(function.config.id)
             self._make_room(function, lent)
             return False
         node, gpus = place
