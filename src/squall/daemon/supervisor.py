@@ -114,10 +114,10 @@ class Supervisor:
         now = time.monotonic()
         if self._signals.drain and not self._draining:
             self._draining = True
-            self._server().signal(signal.SIGUSR1)
+            self._drain()
         for child in self._children:
             if child.died(now):
-                if self._draining and child is self._server():
+                if self._draining and child.program.name == "server":
                     self._signals.stop = True
                     return
                 if child.refused:
@@ -131,8 +131,12 @@ class Supervisor:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
-    def _server(self) -> Child:
-        return next(child for child in self._children if child.program.name == "server")
+    def _drain(self) -> None:
+        """It ends with the server, which ends when what is under way has; without one, at once."""
+        servers = [child for child in self._children if child.program.name == "server"]
+        for server in servers:
+            server.signal(signal.SIGUSR1)
+        self._signals.stop = self._signals.stop or not servers
 
     def _start(self, child: Child) -> None:
         try:

@@ -58,6 +58,8 @@ LAST_WORK = 5.0
 class ControlPlane(Acceptor):
     """`start` before the first connection, `stop` after the last."""
 
+    _drain: Drain | None = None
+
     def __init__(
         self,
         store: Store,
@@ -127,7 +129,6 @@ class ControlPlane(Acceptor):
             self._guests,
         )
         self._recovery = Recovery(store, catalog, table, self._pen, clock, tasks)
-        self._drain = Drain(table, self._nodes, clock)
 
     def _node_services(
         self,
@@ -179,7 +180,9 @@ class ControlPlane(Acceptor):
     def drain(self, done: Callable[[], None]) -> None:
         """No new clients; call `done` when what is under way has ended."""
         log.info("no new clients: ends when what is under way has ended")
-        self._drain.begin(done)
+        if self._drain is None:
+            self._drain = Drain(self._services.table, self._nodes, self._clock)
+            self._drain.begin(done)
 
     def _start_expiry(self) -> None:
         self._tasks.spawn(self._expire())
@@ -228,7 +231,7 @@ class ControlPlane(Acceptor):
         *,
         admin: bool = False,
     ) -> Listener:
-        if self._drain.begun and not hello.session and not container:
+        if self._drain is not None and not hello.session and not container:
             raise Refusal("unavailable", "the server is about to be replaced: try again in a moment")
         session = self._sessions.open(hello.session, workspace, environment, container, admin=admin)
         session.parcels = admin and hello.parcels

@@ -22,24 +22,13 @@ class Drain:
         self._table = table
         self._nodes = nodes
         self._clock = clock
-        self._done: Callable[[], None] | None = None
-
-    @property
-    def begun(self) -> bool:
-        return self._done is not None
 
     def begin(self, done: Callable[[], None]) -> None:
         """Call `done` when nobody waits for anything that runs."""
-        if not self.begun:
-            self._done = done
-            self._look()
-
-    def _look(self) -> None:
-        assert self._done is not None
         if self._busy():
-            self._clock.call_later(_LOOK_S, self._look)
+            self._clock.call_later(_LOOK_S, lambda: self.begin(done))
         else:
-            self._done()
+            done()
 
     def _busy(self) -> bool:
         waited_for = any(c.unfinished and c.sessions and not c.durable for c in self._table.calls.values())
