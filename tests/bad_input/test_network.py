@@ -128,4 +128,4 @@ def test_a_server_that_is_not_there(desk: Desk) -> None:
     line = desk.refused("status", SQUALL_SERVER_URL=f"ws://127.0.0.1:{free_port()}", SQUALL_TOKEN="x")
     assert "Connection refused. Check that it runs, and the URL in SQUALL_SERVER_URL" in line
     assert desk.refused("status").endswith("Start it with `squall daemon start`.")
-    assert "is no server's URL: write wss://HOST:PORT" in desk.refused("status", SQUALL_SERVER_URL="here")
+    assert "is no server's URL: write https://HOST:PORT" in desk.refused("status", SQUALL_SERVER_URL="here")

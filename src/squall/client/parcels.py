@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 #: An answer takes the server a wakeup; without one for so long (seconds), it is gone.
 PATIENCE = 10.0
-_RIGHTS = socket.CMSG_SPACE(4)
+#: Room for one descriptor (CMSG_SPACE of an int, which Windows has not).
+_RIGHTS = 24
 
 
 class Parcels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from squall.runner.protocol import spool
@@ -56,6 +57,7 @@ def of_exception(error: BaseException) -> Answer:
 
     One that has a secret in it is only told: who takes the secrets out of words cannot read objects.
     """
+    _advise(error)
     data = _dump_exception(error)
     header = {"s": "exception", **told(error)}
     return Answer(header, b"" if any(value in data for value in hidden) else data)
@@ -74,6 +76,7 @@ def failed(kind: str, message: str) -> Answer:
 
 def told(error: BaseException) -> dict[str, Any]:
     """Type, message and traceback, without the frames that are ours."""
+    _advise(error)
     error.__traceback__ = _users_frames(error.__traceback__)
     return {
         "type": type(error).__name__,
@@ -91,6 +94,15 @@ def not_in_image(name: str) -> str:
     )
 
 
+def _advise(error: BaseException) -> None:
+    """A missing module has a note that says what to do: it travels with the object and with the words."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        note = f"squall: it imports {error.name}, which {not_in_image(error.name)}"
+        notes = getattr(error, "__notes__", None) or []
+        if note not in notes:
+            error.__dict__["__notes__"] = [*notes, note]
+
+
 def _text(error: BaseException) -> str:
     try:
         return str(error)
@@ -103,8 +115,8 @@ def _traceback(error: BaseException) -> str:
 
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            text += f"squall: it imports {error.name}, which {not_in_image(error.name)}\n"
+        if sys.version_info < (3, 11):  # which does not print notes by itself
+            text += "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
         return text
     except Exception:
         return f"{type(error).__name__}: {_text(error)}\n"
