@@ -424,12 +424,13 @@ class Conversation(Payloads):
         returned = [a.key for a in self.inputs.unbegun()]
         for attempt in [a for a in self.inputs.begun if not a.dropped]:
             seconds = max(0.0, time.monotonic() - attempt.began)
-            if attempt.verdict:
-                self._finished(attempt, self._verdict(attempt), seconds)
-            elif end.reason in ends.FAULTS:
-                self._finished(attempt, ends.failed(end), seconds)
+            if attempt.verdict or end.reason in ends.FAULTS:
+                outcome = self._verdict(attempt) if attempt.verdict else ends.failed(end)
+                self._finished(attempt, outcome, seconds)
             elif end.innocent and not attempt.yields:
                 returned.append(attempt.key)
+            elif not attempt.told:
+                self._tell(attempt)  # however short it was: else it would be given out again for ever
         return returned
 
     def _finished(self, attempt: Attempt, outcome: Outcome, seconds: float) -> None:
