@@ -178,6 +178,9 @@ def test_killed_from_outside_its_input_is_a_victim(run: Run) -> None:
         assert (state.reason, state.returned) == ("killed", [(second, 1)])
         outputs = [i.input for x in node.server.messages if isinstance(x, m.NodeOutputs) for i in x.items]
         assert first not in outputs  # the server runs it again
+        told = [x for x in node.server.messages if isinstance(x, (m.InputsStarted, m.ContainerState))]
+        began = m.InputsStarted(container, [(first, 1)])
+        assert began in told[: told.index(state)], "else it would not count as a run, and never stop"
 
     run(scenario)
 
