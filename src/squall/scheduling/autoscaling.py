@@ -38,7 +38,8 @@ def blocked(config: FunctionConfig, container: Container) -> bool:
 
     A batch waits as its first input does.
     """
-    return len(container.waiting) * max(1, config.batch) >= config.capacity
+    waiting = len(container.waiting)
+    return waiting > 0 and waiting * max(1, config.batch) >= config.capacity
 
 
 def able(function: Function) -> list[Container]:

@@ -55,6 +55,8 @@ class Watch:
 
     def look(self, waiting: Iterable[str], now: float) -> Victim | None:
         """The input that is to fail, for it can never run: so it was found twice."""
+        if not self.starved:
+            return None
         functions = self._fleet.functions
         self.starved = {f for f in self.starved & functions.keys() if _starves(functions[f])}
         if not self.starved or now < self._looked + PATIENCE:

@@ -352,7 +352,7 @@ class Scheduler:
     def _given_hope(self, dirty: set[str]) -> list[Function]:
         """Cramped functions, when a container has come to rest that may end for them."""
         rested, self._rested = self._rested, []
-        if not any(container.idle for container in rested):
+        if not self._cramped or not any(container.idle for container in rested):
             return []
         waiting = sorted(self._cramped - dirty)
         return [f for name in waiting if (f := self._functions.get(name)) is not None and not f.removed]
