@@ -44,8 +44,8 @@ class Snapshot:
 
     @property
     def alone(self) -> bool:
-        """No other test session runs."""
-        return not any(b"pytest" in p.command for p in self.processes)
+        """No other test session runs, and no soak."""
+        return not any(b"pytest" in p.command or b"tests.soak" in p.command for p in self.processes)
 
 
 def snapshot() -> Snapshot:

@@ -9,8 +9,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.soak.run import Soak
+from tests.soak.steady import Steady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main() -> int:
@@ -22,6 +27,10 @@ def main() -> int:
         "--seed", type=int, default=secrets.randbelow(10**6), help="repeats the dice of a run"
     )
     parser.add_argument("--driver", default="", help="namespaces or process (default: the best of this host)")
+    parser.add_argument(
+        "--hours", type=float, default=0.0, help="instead of kills: calls for so long, with samples"
+    )
+    parser.add_argument("--samples", type=Path, default=Path("samples.jsonl"), help="file for the samples")
     parser.add_argument("--keep", action="store_true", help="keep the logs, and say where they are")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="squall-soak-"))
@@ -30,6 +39,8 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True)
 
+    if given.hours:
+        return _steady(folder, given, say)
     say(f"seed {given.seed}, {given.kills} kills")
     soak = Soak(folder, given.seed, say, given.driver)
     try:
@@ -41,6 +52,17 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
     for line in [*soak.summary(), *(f"FAULT {fault}" for fault in faults[:30])]:
         print(line)
+    return 1 if faults else 0
+
+
+def _steady(folder: Path, given: argparse.Namespace, say: Callable[[str], None]) -> int:
+    try:
+        faults = Steady(folder, given.samples, say, given.driver).run(given.hours)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    for fault in faults[:30]:
+        print(f"FAULT {fault}")
+    say(f"{len(faults)} faults; the samples are in {given.samples}")
     return 1 if faults else 0
 
 

@@ -42,3 +42,8 @@ def numbers(first: int, count: int) -> Iterator[int]:
     for x in range(first, first + count):
         time.sleep(0.02)
         yield x
+
+
+@app.function(cpu=0.1)
+def echo(payload: bytes) -> bytes:
+    return payload

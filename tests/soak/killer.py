@@ -6,10 +6,10 @@ import os
 import random
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squall.client import daemon_record, embedded
+from tests.soak.parts import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ class Killer:
 
     def __init__(self, state: str, seed: int, say: Callable[[str], None]) -> None:
         self._state = state
+        self._living = Parts(state)
         self._random = random.Random(seed)
         self._say = say
         self.killed: dict[str, int] = dict.fromkeys(WEIGHTS, 0)
@@ -40,7 +41,7 @@ class Killer:
         parts = self._random.choices(self._parts, [WEIGHTS[p] for p in self._parts], k=20)
         dice = self._random.random()
         deadline = time.monotonic() + AWAY_S
-        while not (found := next(((p, pids) for p in parts if (pids := self._find(p))), None)):
+        while not (found := next(((p, pids) for p in parts if (pids := self._living.find(p))), None)):
             assert time.monotonic() < deadline, f"none of {set(parts)} came within {AWAY_S:g} s"
             time.sleep(0.05)
         part, pids = found
@@ -56,44 +57,3 @@ class Killer:
                 time.sleep(0.01)
             embedded.ensure(self._state)  # as the next client does
         return None
-
-    def _find(self, part: str) -> list[int]:
-        if part == "supervisor":
-            record = daemon_record.read(self._state)
-            return [record.process.pid] if record is not None else []
-        children = {c.name: c.pid for c in daemon_record.read_children(self._state)}
-        if part in {"server", "node", "launcher"}:
-            return [children[part]] if part in children else []
-        if part in {"zone", "keeper"}:
-            return [p for p in _processes() if _title(p).startswith(f"squall-{part}") and self._is_ours(p)]
-        return self._runners()
-
-    def _runners(self) -> list[int]:
-        """The program in each container, where it has begun."""
-        containers = Path(self._state, "node", "containers")
-        marks = {f"SQUALL_TASK_ID={path.name}\0".encode() for path in containers.glob("ct-*")}
-        found = []
-        for pid in _processes():
-            environ = _read(pid, "environ") + b"\0"
-            if any(mark in environ for mark in marks) and b"squall/runner" in _read(pid, "cmdline"):
-                found.append(pid)
-        return found
-
-    def _is_ours(self, pid: int) -> bool:
-        """Zones and keepers show no command line; their environment is that of the daemon."""
-        return f"SQUALL_STATE={self._state}\0".encode() in _read(pid, "environ") + b"\0"
-
-
-def _processes() -> list[int]:
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
-
-
-def _title(pid: int) -> str:
-    return _read(pid, "comm").decode(errors="replace").strip()
-
-
-def _read(pid: int, name: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:
-        return b""
