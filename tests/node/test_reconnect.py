@@ -102,6 +102,33 @@ def test_what_ends_while_the_server_is_away_is_told_afterwards(run: Run) -> None
     run(scenario)
 
 
+def test_an_ended_container_is_announced_while_its_outputs_are_not_safe(run: Run) -> None:
+    """A server that has no container for an output takes it for nobody's, and runs the input again."""
+
+    async def scenario(node: Node) -> None:
+        container = await node.container(SAME)
+        node.server.confirms = False
+        input_id = node.assign(container, 7)
+        await node.server.output(input_id)
+        node.server.send(m.StopContainer(container))
+        await node.server.expect(m.ContainerState, state="exited")
+        after = len(node.server.messages)
+        await until(lambda: sum(isinstance(x, m.Heartbeat) for x in node.server.messages[after:]) > 2)
+        seen = len(node.server.messages)
+        announced = (await again(node)).containers
+        assert [(c.container, c.inputs) for c in announced] == [
+            (container, [m.RunningInput(input_id, 1, started=True)])
+        ]
+        await node.server.output(input_id, after=seen)
+        await node.server.expect(m.ContainerState, after=seen, state="exited")
+        node.server.send(m.OutputsDurable([(input_id, 1)]))
+        after = len(node.server.messages)
+        await until(lambda: sum(isinstance(x, m.Heartbeat) for x in node.server.messages[after:]) > 2)
+        assert (await again(node)).containers == []
+
+    run(scenario)
+
+
 def test_prints_while_the_server_is_away_are_kept(run: Run) -> None:
     async def scenario(node: Node) -> None:
         container = await node.container(GATE.replace("return", "print('kept'); return"))

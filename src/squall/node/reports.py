@@ -6,7 +6,7 @@ that the server does not run it again in the moment before it hears of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from squall.wire.messages import (
@@ -39,11 +39,14 @@ class _Output:
 
 @dataclass(frozen=True)
 class _Ended:
-    """A container's last word, and the heartbeat whose answer confirms it."""
+    """A container's last word, and the heartbeat whose answer confirms it. What was returned with it is the
+    server's from then on; the container itself is announced for as long as it has outputs: without it, they
+    would be a stranger's to a server that comes after this one.
+    """
 
     heartbeat: int
     state: ContainerState
-    announced: AnnouncedContainer
+    function: str
 
 
 class Reports:
@@ -81,12 +84,7 @@ class Reports:
 
     def ended(self, state: ContainerState, function: str) -> None:
         """Its last word. The unbegun inputs are in it; the others have their outputs, or are the server's."""
-        inputs = [
-            *self.pending(state.container),
-            *(RunningInput(i, n, started=False) for i, n in state.returned),
-        ]
-        announced = AnnouncedContainer(state.container, function, state.state == "exited", inputs)
-        self._ended.append(_Ended(self._heartbeats() + 1, state, announced))
+        self._ended.append(_Ended(self._heartbeats() + 1, state, function))
         self._send(state)
 
     def durable(self, keys: list[tuple[str, int]]) -> None:
@@ -97,7 +95,11 @@ class Reports:
                 self._let_go(found)
 
     def confirmed(self, heartbeat: int) -> None:
-        self._ended = [e for e in self._ended if e.heartbeat > heartbeat]
+        self._ended = [
+            e if e.heartbeat > heartbeat else replace(e, state=replace(e.state, returned=[]))
+            for e in self._ended
+            if e.heartbeat > heartbeat or self.pending(e.state.container)
+        ]
 
     def pending(self, container: str) -> list[RunningInput]:
         """Inputs whose outputs are not confirmed: they are still this node's."""
@@ -116,7 +118,12 @@ class Reports:
 
     def announced(self) -> list[AnnouncedContainer]:
         """Containers that have ended and nobody may have heard of it."""
-        return [e.announced for e in self._ended]
+        return [self._announced(e.state, e.function) for e in self._ended]
+
+    def _announced(self, state: ContainerState, function: str) -> AnnouncedContainer:
+        inputs = self.pending(state.container)
+        inputs += [RunningInput(i, n, started=False) for i, n in state.returned]
+        return AnnouncedContainer(state.container, function, state.state == "exited", inputs)
 
     def resend(self) -> None:
         """After an announcement."""
@@ -128,7 +135,7 @@ class Reports:
         self._send(*(NodeOutputs(container, items) for container, items in by_container.items()))
         again, self._ended = self._ended, []
         for ended in again:
-            self._ended.append(_Ended(self._heartbeats() + 1, ended.state, ended.announced))
+            self._ended.append(replace(ended, heartbeat=self._heartbeats() + 1))
             self._send(ended.state)
 
     def forget(self) -> None:

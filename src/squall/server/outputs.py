@@ -102,7 +102,12 @@ class OutputRouter:
         self.finish(entry, output, result.node, result.seconds)
 
     def _not_final(self, action: Retrying | DropStale) -> None:
-        self._acknowledge(self._dispatcher.take_outcome(action), action.input, action.attempt)
+        """What counts and is said again may not be on disk yet: the node hears when it is."""
+        result = self._dispatcher.take_outcome(action)
+        entry = self._table.inputs.get(action.input)
+        counts = entry is not None and entry.output is not None and entry.output.attempt == action.attempt
+        if entry is None or not counts or not (entry.call.durable or entry.lender):
+            self._acknowledge(result, action.input, action.attempt)
 
     def _acknowledge(self, result: NodeResult | None, input_id: str, attempt: int) -> None:
         if result is not None:
