@@ -30,11 +30,11 @@ def parent(x: int, seconds: float) -> Answer:
 
 
 @app.function(cpu=0.5)
-def family(first: int, count: int) -> list[int]:
-    """Several at once, and one spawned."""
+def family(first: int, count: int) -> tuple[list[int], str]:
+    """Several at once, and one spawned, whose call it says too."""
     spawned = work.spawn(first + count, 0.05)
     mapped = work.map(range(first, first + count), [0.05] * count)
-    return [*(x for x, _ in mapped), spawned.get()[0]]
+    return [*(x for x, _ in mapped), spawned.get()[0]], spawned.object_id
 
 
 @app.function(cpu=0.2, max_containers=2)

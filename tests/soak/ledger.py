@@ -18,6 +18,8 @@ class Ledger:
     right: Counter[str] = field(default_factory=Counter)
     told: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    #: Spawned calls that were acknowledged, and what each was given: they must be on disk.
+    spawned: dict[str, int] = field(default_factory=dict)
     #: How many calls have ended, well or not.
     ended: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -25,6 +27,11 @@ class Ledger:
     def ask(self, kind: str, count: int) -> None:
         with self._lock:
             self.asked[kind] += count
+
+    def accept(self, call: str, x: int) -> None:
+        """`spawn` has returned: whatever is killed from now on, the call is not lost."""
+        with self._lock:
+            self.spawned[call] = x
 
     def check(self, kind: str, expected: list[int], got: list[int], *, cut: bool = False) -> None:
         """The answers to what was asked, in order; `cut`: the rest was told to be lost (a generator's)."""

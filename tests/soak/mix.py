@@ -31,7 +31,7 @@ class Mix:
         self._ledger = ledger
         self._stopped = threading.Event()
         self._numbers = itertools.count()
-        kinds = (_remote, _aio, _map, _unordered, _spawn, _nested, _family, _generator)
+        kinds = (_remote, _aio, _map, _unordered, _spawn, _forgotten, _nested, _family, _generator)
         self._threads = [
             threading.Thread(target=self._run, args=(kind, random.Random(f"{seed} {kind.__name__}")),
                              name=kind.__name__[1:], daemon=True)
@@ -121,7 +121,7 @@ def _spawn(ledger: Ledger, rng: random.Random, first: int) -> None:
     """The same result each time that it is asked for."""
     seconds = _seconds(rng, 6)
     ledger.ask("spawn", len(seconds))
-    calls = [app.work.spawn(first + n, s) for n, s in enumerate(seconds)]
+    calls = [_spawned(ledger, first + n, s) for n, s in enumerate(seconds)]
     answers: list[app.Answer | BaseException] = []
     for call in calls:
         try:
@@ -137,6 +137,21 @@ def _spawn(ledger: Ledger, rng: random.Random, first: int) -> None:
             ledger.fault(f"spawn: {call.object_id} has two results")
 
 
+def _forgotten(ledger: Ledger, rng: random.Random, first: int) -> None:
+    """Nobody asks for the results: the disk alone knows of them, and the soak looks there in the end."""
+    for n, seconds in enumerate(_seconds(rng, 2)):
+        ledger.ask("forgotten spawn", 1)
+        _spawned(ledger, first + n, seconds)
+        ledger.check("forgotten spawn", [first + n], [first + n])
+        time.sleep(0.5)
+
+
+def _spawned(ledger: Ledger, x: int, seconds: float) -> squall.FunctionCall[app.Answer]:
+    call = app.work.spawn(x, seconds)
+    ledger.accept(call.object_id, x)
+    return call
+
+
 def _nested(ledger: Ledger, rng: random.Random, first: int) -> None:
     seconds = _seconds(rng, 6)
     ledger.ask("nested", len(seconds))
@@ -149,10 +164,11 @@ def _family(ledger: Ledger, rng: random.Random, first: int) -> None:
     ledger.ask("nested map and spawn", count + 1)
     expected = list(range(first, first + count + 1))
     try:
-        got = app.family.remote(first, count)
+        got, call = app.family.remote(first, count)
     except exception.InternalFailure as error:
         ledger.excuse("nested map and spawn", count + 1, error)
     else:
+        ledger.accept(call, first + count)
         ledger.check("nested map and spawn", expected, got)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from squall.wire import codec
+from squall.wire.values import OutputItem
 from tests.e2e.kit import Daemon
 from tests.house.slowness import SLOWNESS
 from tests.soak import app
@@ -40,10 +43,9 @@ class Soak:
                 try:
                     with app.app.run():
                         self._rage(daemon, kills)
+                        self._look_at_disk(Path(daemon.state, "server", "db.sqlite"))
                 finally:
                     shutil.copytree(Path(daemon.state, "logs"), self._folder / "logs", dirs_exist_ok=True)
-                    database = Path(daemon.state, "server", "db.sqlite")
-                    self._unfinished(database)
         except AssertionError as error:
             faults.append(f"{error}")
         return faults
@@ -73,12 +75,26 @@ class Soak:
             time.sleep(0.02)
         return True
 
-    def _unfinished(self, database: Path) -> None:
-        """Spawned inputs without a result, when all were asked for."""
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            (count,) = connection.execute("SELECT count(*) FROM inputs WHERE NOT done").fetchone()
-        if count:
-            self.ledger.fault(f"{count} spawned inputs have no result on disk")
+    def _look_at_disk(self, database: Path) -> None:
+        """Each spawned call that was acknowledged is there, with the result that it must have."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (unfinished := _ask(database, "SELECT call FROM inputs WHERE NOT done")) and (
+            time.monotonic() < deadline
+        ):
+            time.sleep(0.2)
+        ledger = self.ledger
+        if unfinished:
+            ledger.fault(f"{len(unfinished)} spawned inputs have no result on disk")
+        stored = dict(_ask(database, "SELECT call, payload FROM outputs WHERE number = 0"))
+        for call, x in ledger.spawned.items():
+            if call not in stored:
+                ledger.fault(f"spawned call {call} was acknowledged and is not on disk")
+                continue
+            outcome = codec.unpack(stored[call], OutputItem).outcome
+            if outcome.status != "ok":
+                ledger.excuse("on disk", 1, RuntimeError(outcome.error and outcome.error.message))
+            elif pickle.loads(outcome.payload.data)[0] != x:
+                ledger.fault(f"spawned call {call} has another's result on disk")
 
     def summary(self) -> list[str]:
         ledger = self.ledger
@@ -88,4 +104,10 @@ class Soak:
             f"{kind:22} {asked:7} {ledger.right[kind]:7} {ledger.told[kind]:5}"
             for kind, asked in sorted(ledger.asked.items())
         ]
+        lines.append(f"acknowledged spawns looked for on disk: {len(ledger.spawned)}")
         return [*lines, f"faults: {len(ledger.faults)}"]
+
+
+def _ask(database: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()

@@ -122,7 +122,7 @@ class Steady:
         assert [x for x, _ in app.work.map(range(first, first + 8), [0.02] * 8)] == [*range(first, first + 8)]
         spawned = [app.work.spawn(first + n, 0.01) for n in range(2)]
         assert app.parent.remote(first, 0.01)[0] == first
-        assert app.family.remote(first, 2) == [first, first + 1, first + 2]
+        assert app.family.remote(first, 2)[0] == [first, first + 1, first + 2]
         assert [*app.numbers.remote_gen(first, 10)] == [*range(first, first + 10)]
         payload = os.urandom(LARGE) if number % 6 == 0 else os.urandom(20_000)
         assert app.echo.remote(payload) == payload
