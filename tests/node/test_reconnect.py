@@ -272,6 +272,28 @@ def test_another_agent_adopts_an_idle_container(run: Run, lasting: object) -> No
     run(scenario, lasting)  # type: ignore[arg-type]
 
 
+LEAVING = (
+    "import atexit, os, time\ndef leave():\n    os.write(1, b'leaving')\n    time.sleep(1)\n"
+    "atexit.register(leave)\ndef f(x):\n    return x\n"
+)
+
+
+def test_a_container_that_was_told_to_stop_has_not_failed_to_start(run: Run, lasting: object) -> None:
+    """Not for the next agent either, which never hears from it: a failed start fails all that waits."""
+
+    async def scenario(node: Node) -> None:
+        container = await node.container(LEAVING)
+        assert await node.call(container, 1) == 1
+        node.server.send(m.StopContainer(container, drain=True))
+        await until(lambda: b"leaving" in node.server.log(container))
+        seen = len(node.server.messages)
+        await restart(node)
+        state = await node.server.expect(m.ContainerState, after=seen, container=container)
+        assert (state.state, state.exit_code) == ("exited", 0)
+
+    run(scenario, lasting)  # type: ignore[arg-type]
+
+
 def test_inputs_that_the_dead_agent_took_along_are_announced_as_gone(run: Run, lasting: object) -> None:
     async def scenario(node: Node) -> None:
         container = await node.container(GATE)

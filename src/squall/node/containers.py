@@ -80,6 +80,7 @@ class Container(Owner):
         self._timers: list[asyncio.TimerHandle] = []
         self._starting: asyncio.Task[None] | None = None
         self._killed = False
+        self._adopted = False
 
     @property
     def function_id(self) -> str:
@@ -199,6 +200,7 @@ class Container(Owner):
     async def adopt(self, process: Started) -> None:
         """It runs already, since before this agent lived."""
         self._process = process
+        self._adopted = True
         self._talk.adopt(self._journal())
         self._door = Door(self._record.sockets, self._talk.attach, self._nested.accept)
         self._watch_output(process)
@@ -271,7 +273,9 @@ class Container(Owner):
 
     async def _finish(self, status: ExitStatus, end: End) -> None:
         """All that it said, then its last word."""
-        was_ready = self._talk.ready
+        # An adopted one may have been told to stop by the agent before us: that is no start that failed, for
+        # which what waits for it would fail.
+        was_ready = self._talk.ready or (self._adopted and end.reason != "import")
         self._cancel_timers()
         self._talk.take_rest()
         self._services.logs.close(self.id)
