@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.soak import plot
 from tests.soak.run import Soak
 from tests.soak.steady import Steady
 
@@ -31,6 +32,7 @@ def main() -> int:
         "--hours", type=float, default=0.0, help="instead of kills: calls for so long, with samples"
     )
     parser.add_argument("--samples", type=Path, default=Path("samples.jsonl"), help="file for the samples")
+    parser.add_argument("--plot", type=Path, help="with --hours: draw the samples into this SVG file")
     parser.add_argument("--keep", action="store_true", help="keep the logs, and say where they are")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="squall-soak-"))
@@ -62,6 +64,8 @@ def _steady(folder: Path, given: argparse.Namespace, say: Callable[[str], None])
         shutil.rmtree(folder, ignore_errors=True)
     for fault in faults[:30]:
         print(f"FAULT {fault}")
+    if given.plot is not None:
+        given.plot.write_text(plot.picture(plot.read(given.samples)), "utf-8")
     say(f"{len(faults)} faults; the samples are in {given.samples}")
     return 1 if faults else 0
 
