@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.kit import Daemon
+from tests.e2e.kit import IMPATIENT, Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +22,23 @@ if TYPE_CHECKING:
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     if sys.platform != "linux":
         pytest.skip("the daemon needs Linux")
+    with Daemon(tmp_path_factory.mktemp("e2e"), arguments=_listening()).life() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def impatient(daemon: Daemon, tmp_path: Path) -> Iterator[Daemon]:
+    """One of its own, with short leases. (The common one is there first: it has the base system made.)"""
+    del daemon
+    own = Daemon(tmp_path / "impatient", arguments=_listening(), settings=IMPATIENT)
+    with own.life() as daemon, daemon.environment():
+        yield daemon
+
+
+def _listening() -> tuple[str, ...]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    arguments = ("--idle-exit", "900", "--listen", address)
-    with Daemon(tmp_path_factory.mktemp("e2e"), arguments=arguments).life() as daemon:
-        yield daemon
+    return "--idle-exit", "900", "--listen", address
 
 
 @pytest.fixture(scope="module")

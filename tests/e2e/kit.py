@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 #: What the busiest machine may need for anything here (seconds).
 PATIENCE_S = 60.0 * SLOWNESS
 
+#: A server that waits for nobody as long as usual: leases and vanished clients are given up soon.
+IMPATIENT = {
+    "SQUALL_LEASE": f"{6 * SLOWNESS:g}",
+    "SQUALL_GRACE": f"{4 * SLOWNESS:g}",
+    "SQUALL_HEARTBEAT": f"{SLOWNESS:g}",
+}
+
 _SETTINGS = ("SERVER_URL", "TOKEN", "IS_REMOTE", "TRACEBACK", "SOCKET", "ENVIRONMENT")
 
 
@@ -42,12 +49,19 @@ def until(condition: Callable[[], Any], what: str = "", patience: float = PATIEN
 
 
 class Daemon:
-    """`driver` is the one asked for; empty for the best that the host can do."""
+    """`driver` is the one asked for; empty for the best that the host can do. `settings` are variables."""
 
-    def __init__(self, folder: Path, driver: str = "", arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        driver: str = "",
+        arguments: tuple[str, ...] = (),
+        settings: dict[str, str] | None = None,
+    ) -> None:
         self.state = str(folder / "state")
         self._driver = driver
         self._arguments = arguments
+        self._more = settings or {}
         self._clients: dict[str, Client] = {}
 
     @contextmanager
@@ -67,7 +81,7 @@ class Daemon:
 
     def variables(self) -> dict[str, str]:
         driver = {"SQUALL_DRIVER": self._driver} if self._driver else {}
-        return {"SQUALL_STATE": self.state, **driver}
+        return {"SQUALL_STATE": self.state, **driver, **self._more}
 
     @contextmanager
     def life(self) -> Iterator[Daemon]:

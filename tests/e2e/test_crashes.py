@@ -16,6 +16,7 @@ from squall import exception
 from tests.e2e.apps import calls
 from tests.e2e.kit import Daemon, until
 from tests.house.source import ROOT
+from tests.soak.parts import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +120,38 @@ def test_the_launcher(world: Daemon) -> None:
     kill(world, "launcher")
     assert len([*begun, *results]) == 30
     assert calls.quadruple.remote(1) == 4
+
+
+def part(world: Daemon, name: str) -> int:
+    """The pid of a part that the launcher makes."""
+    if world.record.driver != "namespaces":
+        pytest.skip(f"the driver {world.record.driver} has no {name}")
+    (pid,) = until(lambda: Parts(world.state).find(name), f"a {name}")
+    return int(pid)
+
+
+def test_the_zone_takes_its_containers_along_and_their_inputs_run_again(world: Daemon) -> None:
+    results = calls.task.map([0.1] * 30)
+    begun = list(islice(results, 3))
+    zone = part(world, "zone")
+    os.kill(zone, signal.SIGKILL)
+    containers = [*begun, *results]
+    assert len(containers) == 30
+    assert set(containers) - set(begun), "others went on with it"
+    assert part(world, "zone") != zone
+
+
+def test_the_keeper_and_then_the_launcher(world: Daemon) -> None:
+    """Without a keeper nothing is lost; the next one has all that the next launcher needs."""
+    results = calls.task.map([0.1] * 60)
+    begun = list(islice(results, 3))
+    keeper = part(world, "keeper")
+    os.kill(keeper, signal.SIGKILL)
+    assert calls.quadruple.remote(1) == 4
+    kill(world, "launcher")
+    assert len([*begun, *results]) == 60
+    assert calls.quadruple.remote(2) == 8
+    assert part(world, "keeper") != keeper
 
 
 def test_the_supervisor_and_a_new_client_comes(world: Daemon) -> None:

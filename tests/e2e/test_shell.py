@@ -231,12 +231,12 @@ def test_shell_on_a_terminal(here: Daemon) -> None:
     until(lambda: not here.containers("shell"))
 
 
-def test_killed_shell_leaves_no_container(here: Daemon) -> None:
+def test_killed_shell_leaves_no_container(impatient: Daemon) -> None:
     """Once the server believes that nobody comes back."""
-    with pseudo(here, "shell", "-c", "/bin/sh -c 'echo up; sleep 6003'") as program:
+    with pseudo(impatient, "shell", "-c", "/bin/sh -c 'echo up; sleep 6003'") as program:
         program.until(lambda shown: "up" in shown)
         os.kill(program.pid, signal.SIGKILL)
-        until(lambda: not here.containers("shell"))
+        until(lambda: not impatient.containers("shell"))
 
 
 @pytest.mark.parametrize(

@@ -97,15 +97,17 @@ def second_node(daemon: Daemon, folder: Path) -> Iterator[SecondNode]:
     assert found == [], "the second node left something on the host"
 
 
-def test_two_nodes_share_the_work_and_one_may_be_lost(isolated: Daemon, tmp_path: Path) -> None:
+def test_two_nodes_share_the_work_and_one_may_be_lost(
+    isolated: Daemon, impatient: Daemon, tmp_path: Path
+) -> None:
     cores = os.cpu_count() or 1
     count = 12 * cores
-    with second_node(isolated, tmp_path) as node, places.app.run():
-        other = next(n.id for n in isolated.status().nodes if n.id not in _here(isolated))
+    with second_node(impatient, tmp_path) as node, places.app.run():
+        other = next(n.id for n in impatient.status().nodes if n.id not in _here(impatient))
 
         with ThreadPoolExecutor() as pool:
-            results = pool.submit(lambda: list(places.where.map(range(count), [1.0] * count)))
-            until(lambda: _ready(isolated, other), "containers on the second node", PATIENCE_S * 2)
+            results = pool.submit(lambda: list(places.where.map(range(count), [0.5] * count)))
+            until(lambda: _ready(impatient, other), "containers on the second node", PATIENCE_S * 2)
             node.kill()
             assert [number for number, _ in results.result(PATIENCE_S * 3)] == list(range(count))
         assert other not in node.connected()

@@ -17,14 +17,20 @@ if TYPE_CHECKING:
 #: How often each part is chosen, against the others.
 WEIGHTS = {"server": 3, "node": 3, "launcher": 2, "zone": 2, "runner": 5, "keeper": 1, "supervisor": 1}
 #: Seconds between two kills, and how long a part that is wanted may be away.
-PAUSE_S = (0.1, 2.0)
+PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 AWAY_S = 60.0
 
 
 class Killer:
-    """`say` is told of each kill. The seed decides what is killed and when, the clock what it hits."""
+    """`say` is told of each kill. The seed decides what is killed and when, the clock what it hits.
 
-    def __init__(self, state: str, seed: int, say: Callable[[str], None]) -> None:
+    `longest` is the longest pause before a kill, in seconds.
+    """
+
+    def __init__(
+        self, state: str, seed: int, say: Callable[[str], None], longest: float = LONGEST_PAUSE_S
+    ) -> None:
+        self._longest = longest
         self._state = state
         self._living = Parts(state)
         self._random = random.Random(seed)
@@ -37,7 +43,7 @@ class Killer:
 
     def kill_one(self) -> None:
         """After a pause, whatever the dice say, if that part is there: some are not always."""
-        time.sleep(self._random.uniform(*PAUSE_S))
+        time.sleep(self._random.uniform(PAUSE_S, self._longest))
         parts = self._random.choices(self._parts, [WEIGHTS[p] for p in self._parts], k=20)
         dice = self._random.random()
         deadline = time.monotonic() + AWAY_S

@@ -15,7 +15,7 @@ from squall.wire.values import OutputItem
 from tests.e2e.kit import Daemon
 from tests.house.slowness import SLOWNESS
 from tests.soak import app
-from tests.soak.killer import Killer
+from tests.soak.killer import LONGEST_PAUSE_S, Killer
 from tests.soak.ledger import Ledger
 from tests.soak.mix import Mix
 
@@ -27,11 +27,19 @@ PATIENCE_S = 90.0 * SLOWNESS
 
 
 class Soak:
-    def __init__(self, folder: Path, seed: int, say: Callable[[str], None], driver: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        say: Callable[[str], None],
+        driver: str = "",
+        longest: float = LONGEST_PAUSE_S,
+    ) -> None:
         self._folder = folder
         self._seed = seed
         self._say = say
         self._driver = driver
+        self._longest = longest
         self.ledger = Ledger()
         self._killed: dict[str, int] = {}
 
@@ -52,7 +60,7 @@ class Soak:
 
     def _rage(self, daemon: Daemon, kills: int) -> None:
         self._say(f"driver {daemon.record.driver}")
-        killer = Killer(daemon.state, self._seed, self._say)
+        killer = Killer(daemon.state, self._seed, self._say, self._longest)
         self._killed = killer.killed
         mix = Mix(self.ledger, self._seed)
         mix.start()

@@ -81,16 +81,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lease",
         type=_seconds,
-        default=Settings.lease,
+        default=_default("lease"),
         metavar="SECONDS",
-        help="a node that is silent for so long has lost its work to others (default: %(default)g)",
+        help="a node that is silent for so long has lost its work to others (default: %(default)s)",
     )
     parser.add_argument(
         "--heartbeat",
         type=_seconds,
-        default=Settings.heartbeat,
+        default=_default("heartbeat"),
         metavar="SECONDS",
-        help="how often nodes and clients say that they are there (default: %(default)g)",
+        help="how often nodes and clients say that they are there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--grace",
+        type=_seconds,
+        default=_default("grace"),
+        metavar="SECONDS",
+        help="a client that has vanished may take so long to come back (default: %(default)s)",
     )
     parser.add_argument(
         "--check",
@@ -99,6 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
+
+
+def _default(name: str) -> str:
+    """The environment's, which a supervisor hands on, or our own."""
+    return os.environ.get(f"SQUALL_{name.upper()}") or f"{getattr(Settings, name):g}"
 
 
 def _seconds(text: str) -> float:
@@ -120,7 +132,7 @@ async def _serve(options: argparse.Namespace, tcp: tuple[str, int] | None) -> No
     async with _state(options.state) as (store, blobs):
         await store.create_workspace(DEFAULT_WORKSPACE)
         vault = Vault.open(os.path.join(options.state, "secret.keys"))
-        settings = Settings(heartbeat=options.heartbeat, lease=options.lease)
+        settings = Settings(options.heartbeat, options.lease, options.grace)
         control = ControlPlane(
             store, blobs, Authenticator(store, DEFAULT_WORKSPACE), settings=settings, vault=vault
         )

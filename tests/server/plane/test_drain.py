@@ -58,3 +58,24 @@ async def test_who_is_in_may_come_back_and_nobody_new(world: World) -> None:
     await node.work()
     (failure,) = [x for x in stranger.sent if isinstance(x, m.Failure)]
     assert failure.code == "unavailable"
+
+
+async def test_who_is_in_may_call_on(world: World) -> None:
+    """What is under way is seldom whole without it: a map that is fed, an input that calls others."""
+    client, node = await world.client(), await world.node()
+    node.hold = True
+    app = await client.app(spec("f"))
+    first = client.call(app.functions["f"], b"ab")
+    await node.work()
+    done: list[bool] = []
+    world.plane.drain(lambda: done.append(True))
+    second = client.call(app.functions["f"], b"cd")
+    await node.work()
+    node.finish(f"{first}:0")
+    await node.work()
+    await world.clock.advance(1.0)
+    assert not done, "somebody waits for the second"
+    node.finish(f"{second}:0")
+    await world.clock.advance(1.0)
+    assert done == [True]
+    assert client.results(second)[0].payload.data == b"dc"
