@@ -60,6 +60,10 @@ class Fleet(RuleBasedStateMachine):
     def inputs_arrive(self, which: str, count: int) -> None:
         self.world.arrive(which, count)
 
+    @rule(which=st.sampled_from(FUNCTIONS))
+    def caller_dials(self, which: str) -> None:
+        self.world.dial(which)
+
     @precondition(lambda self: any(not b.ready for b in self.world.boxes.values()))
     @rule(which=pick, good=st.booleans(), retry=st.booleans(), shortage=st.booleans())
     def container_starts(self, which: int, good: bool, retry: bool, shortage: bool) -> None:

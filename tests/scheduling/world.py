@@ -19,6 +19,8 @@ class Box:
     started: set[str] = field(default_factory=set)
     #: All inputs that it ever had.
     had: set[str] = field(default_factory=set)
+    #: A direct input that makes way for others.
+    line: str = ""
     gpus: tuple[tuple[str, int], ...] = ()
 
 
@@ -31,6 +33,7 @@ class World:
         self.nodes: dict[str, m.NodeJoined] = {}
         self.boxes: dict[str, Box] = {}
         self.arrived: set[str] = set()
+        self.direct: set[str] = set()
         self.final: dict[str, m.Deliver | m.FailInput] = {}
         self.attempts: dict[str, int] = {}
         self.generation = itertools.count()
@@ -64,6 +67,13 @@ class World:
         self.arrived.update(ids)
         return self.send(m.InputsArrived(function, ids))
 
+    def dial(self, function: str) -> list[m.Action]:
+        """A caller wants a line of its own into a container."""
+        line = f"in-{next(self.generation)}"
+        self.arrived.add(line)
+        self.direct.add(line)
+        return self.send(m.InputsArrived(function, (line,), direct=True))
+
     def nest(self, parent: str, function: str, count: int) -> list[m.Action]:
         """An input in a container calls a function, and waits for it."""
         ids = tuple(f"in-{next(self.generation)}" for _ in range(count))
@@ -90,6 +100,7 @@ class World:
     def start_input(self, container: str, input_id: str) -> list[m.Action]:
         box = self.boxes[container]
         box.started.add(input_id)
+        box.line = "" if box.line == input_id else box.line
         return self.send(m.InputStarted(container, input_id, box.inputs[input_id]))
 
     def finish(
@@ -98,7 +109,9 @@ class World:
         box = self.boxes[container]
         attempt = box.inputs.pop(input_id)
         box.started.discard(input_id)
-        self.quickest[box.function] = min(seconds, self.quickest.get(box.function, seconds))
+        box.line = "" if box.line == input_id else box.line
+        if input_id not in self.direct:
+            self.quickest[box.function] = min(seconds, self.quickest.get(box.function, seconds))
         return self.send(m.InputFinished(container, input_id, attempt, status, seconds))
 
     def exit(self, container: str, *, fault: bool = False, reason: str = "killed") -> list[m.Action]:
@@ -146,6 +159,10 @@ class World:
                     assert attempt > self.attempts.get(input_id, 0), "an attempt number came again"
                     assert not any(input_id in b.inputs for b in self.boxes.values()), "two live attempts"
                     self.attempts[input_id] = attempt
+                    if input_id in self.direct:
+                        assert attempt == 1, "a line was run again"
+                        assert not box.inputs, "a line into a container at work"
+                        box.line = input_id
                     box.inputs[input_id] = attempt
                     box.had.add(input_id)
                 self._check_room(box)
@@ -160,6 +177,7 @@ class World:
                 for box in self.boxes.values():
                     if isinstance(action, m.FailInput):
                         box.inputs.pop(action.input, None)
+                        box.line = "" if box.line == action.input else box.line
             case _:
                 pass
 
@@ -204,7 +222,9 @@ class World:
         if box.function in self.quickest:
             ahead = int(config.capacity * PREFETCH_SECONDS / max(self.quickest[box.function], 1e-9))
             most = max(most, min(PREFETCH_MAX, ahead))
-        assert len(box.inputs) <= most, "more than the container works on, and may have ahead"
+        assert len(box.inputs) - bool(box.line) <= most, (
+            "more than the container works on, and may have ahead"
+        )
 
     def run_to_the_end(self, limit: int = 10_000) -> None:
         """Everything goes well from now on: each container becomes ready, each input ends."""

@@ -50,6 +50,7 @@ def test_calls_name_the_input_that_made_them(
 ) -> None:
     context = ModuleType("squall.runner.context")
     context.current = lambda: ("fc-1:0", "fc-1")  # type: ignore[attr-defined]
+    context.parent = lambda: "fc-1:0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "squall.runner.context", context)
     module.inner.remote(1)
     assert next(iter(server.calls.values())).parent == "fc-1:0"

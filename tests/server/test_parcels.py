@@ -121,6 +121,39 @@ def test_only_what_cannot_change(kind: str, tmp_path: Path) -> None:
     assert not is_open(fd)
 
 
+@pytest.mark.parametrize("kind", ["file", "datagram", "unconnected", "network"])
+def test_a_direct_calls_parcel_is_a_connected_stream(kind: str) -> None:
+    unlike = {
+        "datagram": (socket.AF_UNIX, socket.SOCK_DGRAM),
+        "unconnected": (socket.AF_UNIX, socket.SOCK_STREAM),
+        "network": (socket.AF_INET, socket.SOCK_STREAM),
+    }
+    fd = socket.socket(*unlike[kind]).detach() if kind in unlike else a_file()
+    with pytest.raises(Refusal, match="stream socket"):
+        Parcels(10 * KB).put("w", parcels.new_socket_name(), fd, "line")
+    assert not is_open(fd)
+
+
+def test_a_socket_is_no_memory_file() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, pytest.raises(Refusal, match="sealed memory file"):
+        Parcels(10 * KB).put("w", new_name(), theirs.detach(), "line")
+
+
+def test_a_socket_is_taken_once_and_by_its_own_workspace() -> None:
+    table, name = Parcels(10 * KB), parcels.new_socket_name()
+    ours, theirs = socket.socketpair()
+    table.put("w", name, theirs.detach(), "line")
+    with pytest.raises(Refusal, match="no parcel"):
+        table.take("v", name)
+    os.close(table.take("w", name))
+    with ours:
+        assert ours.recv(1) == b"", "it was the last"
+    with pytest.raises(Refusal, match="no parcel"):
+        table.take("w", name)
+    assert len(table) == 0
+
+
 # ------------------------------------------------------------------------------------------------ the socket
 
 

@@ -14,6 +14,7 @@ from squall.wire.values import InputItem, OutputItem, Payload
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from squall.client.direct import Lines
     from squall.runner.protocol.spool import MemoryFile
     from squall.wire.guests import GuestData, GuestEnd
     from squall.wire.messages import BuildLog, Logs, Notice, Progress
@@ -115,6 +116,8 @@ class _Base(ABC):
     workspace: str
     environment: str
     watch: Watch
+    #: Direct lines into containers, where there can be any.
+    lines: Lines | None = None
 
     @abstractmethod
     def open_call(

@@ -21,6 +21,7 @@ from squall.client.blocking_call import BlockingCall
 from squall.client.blocking_guest import BlockingGuest
 from squall.client.calls import CallState, Target
 from squall.client.core import Credentials, Pending, Restart, Session, chunks, decoded
+from squall.client.direct import Lines
 from squall.client.parcels import Parcels
 from squall.client.reconnect import Reconnect, fatal
 from squall.client.turns import Turn, Waiter
@@ -64,6 +65,7 @@ class BlockingClient(Client):
     def _begin(self) -> None:
         """All that a child process must not share with its parent."""
         self._parcels = Parcels("" if self.endpoint.nested else self.endpoint.path)
+        self.lines = Lines(self._parcels.offer_socket) if self._parcels.possible else None
         self.session = Session(self._credentials, time.monotonic, parcels=self._parcels)
         self._link: Link | None = None
         self._reconnect = Reconnect()
@@ -143,6 +145,8 @@ class BlockingClient(Client):
     def close(self) -> None:
         if self._closed:
             return
+        if self.lines is not None:
+            self.lines.close()
         try:
             if self.session.ready:
                 self.request("session.close", Empty(), timeout=FAREWELL_S)

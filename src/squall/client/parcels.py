@@ -52,6 +52,16 @@ class Parcels:
             self._offers[name] = file
         return name
 
+    def offer_socket(self, sock: socket.socket) -> str:
+        """As `offer`, of the argument of a direct call; it stays the caller's, to be closed."""
+        name = parcels.new_socket_name()
+        with self._lock:
+            try:
+                answer, _ = self._ask("put", name, sock.fileno())
+            except OSError:
+                return ""
+        return "" if answer.code else name
+
     def fetch(self, parcel: str) -> memoryview | None:
         """The content of a result; None if the server does not have it (any more)."""
         with self._lock:

@@ -7,9 +7,10 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from squall.node import ends, frames, outcomes, payloads
+from squall.node import direct, ends, frames, outcomes, payloads
 from squall.node.channel import Channel, Payloads
 from squall.node.deadlines import Deadlines
 from squall.node.deliveries import Deliveries
@@ -168,6 +169,8 @@ class Conversation(Payloads):
                 self._ring(attempt)
             self._discard_fetched(attempt)
             returned.append(attempt.key)
+        for line in (a for a in self.inputs.begun if a.page is not None):
+            self._send(protocol.encode(protocol.HANG_UP, line.number))
         if not self.inputs.sent:
             self._loop.call_soon(self._owner.is_idle)
         return returned
@@ -214,7 +217,7 @@ class Conversation(Payloads):
     def resend_yields(self) -> None:
         """After an announcement: the server skips those that it has."""
         for attempt in list(self.inputs.sent):
-            again = self._kept_yields(attempt)
+            again = attempt.kept_yields(self._container)
             if again is not None:
                 self._services.link.send(again)
 
@@ -409,17 +412,20 @@ class Conversation(Payloads):
         data = b""
         if fd is None:
             data, fd = payloads.given(item.payload.data)
+        elif direct.is_direct(item):
+            attempt.page = direct.Page(attempt.began)
         if item.trace is not None:
             self.stages.tell(item.trace)
             outcomes.hop(item, "agent.given", time.monotonic())
         item.payload = Payload()  # the runner's now
         if self._journal is not None:
             self._journal.add(attempt.number, item.input, item.attempt)
-        self._send(frames.of_input(attempt, data, fd), [] if fd is None else [fd])
+        page = None if attempt.page is None else attempt.page.lend()
+        self._send(frames.of_input(attempt, data, fd), [given for given in (fd, page) if given is not None])
 
     def wind_up(self, end: ends.End) -> list[tuple[str, int]]:
-        """The container is dead: end the inputs that ended with it. Those that it takes nothing from are
-        returned; the others are victims, and the server's.
+        """The container is dead: end the inputs that ended with it. Returns those that lose nothing by it;
+        the others are victims, and the server's.
         """
         returned = [a.key for a in self.inputs.unbegun()]
         for attempt in [a for a in self.inputs.begun if not a.dropped]:
@@ -436,18 +442,12 @@ class Conversation(Payloads):
     def _finished(self, attempt: Attempt, outcome: Outcome, seconds: float) -> None:
         item = attempt.input
         index = int(item.input.rpartition(":")[2] or 0)
+        outcome.yields = attempt.page.calls() if attempt.page is not None else outcome.yields
         outcomes.hop(item, "agent.output", time.monotonic())
         output = NodeOutput(
             item.input, item.attempt, OutputItem(index, outcome, item.attempt, item.trace), seconds
         )
-        self._services.reports.output(self._container, output, self._kept_yields(attempt))
-
-    def _kept_yields(self, attempt: Attempt) -> NodeYields | None:
-        """Those that the server may not have."""
-        if not attempt.kept:
-            return None
-        items = [payload for _, payload in attempt.kept]
-        return NodeYields(self._container, *attempt.key, attempt.kept[0][0], items)
+        self._services.reports.output(self._container, output, attempt.kept_yields(self._container))
 
     def _verdict(self, attempt: Attempt) -> Outcome:
         """How an attempt ends that we have ended."""
@@ -455,10 +455,10 @@ class Conversation(Payloads):
 
     def _ring(self, attempt: Attempt) -> None:
         if self._alarm is not None:
-            try:
+            with suppress(OSError):  # it does not listen: what does not end in time is killed
                 self._alarm.send(protocol.ALARM.pack(attempt.number))
-            except OSError:  # it does not listen: what does not end in time is killed
-                return
+        if attempt.page is not None:  # which may idle
+            self._send(protocol.encode(protocol.HANG_UP, attempt.number))
 
     def _tell(self, attempt: Attempt) -> None:
         self._services.link.send(InputsStarted(self._container, [attempt.key]))

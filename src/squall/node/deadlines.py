@@ -10,6 +10,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from squall.node.direct import SLOW
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -77,12 +79,13 @@ class Deadlines:
         self._timer = None
         now = time.monotonic()
         for attempt in list(self._inputs.begun):
-            if not attempt.told and now >= attempt.began + TELL_AFTER:
+            since = attempt.since(now)
+            if not attempt.told and now >= since + _patience(attempt):
                 attempt.told = True
                 self._told(attempt)
             if attempt.verdict:
                 self._interrupt(attempt)
-            elif now >= attempt.began + attempt.input.timeout:
+            elif now >= since + attempt.input.timeout:
                 self.cancel(attempt, "timeout")
         due = min((_due(attempt, now) for attempt in self._inputs.begun), default=None)
         if due is None:
@@ -97,5 +100,13 @@ def _due(attempt: Attempt, now: float) -> float:
     """When something is to be done about it."""
     if attempt.kill_at is not None:
         return min(attempt.kill_at, now + RING_AGAIN)
-    deadline = attempt.began + attempt.input.timeout
-    return deadline if attempt.told else min(deadline, attempt.began + TELL_AFTER)
+    since = attempt.since(now)
+    deadline = since + attempt.input.timeout
+    if attempt.page is not None:  # other calls follow this one
+        deadline = min(deadline, now + max(SLOW, attempt.input.timeout / 10))
+    return deadline if attempt.told else min(deadline, since + _patience(attempt))
+
+
+def _patience(attempt: Attempt) -> float:
+    """After how many seconds its beginning is told."""
+    return TELL_AFTER if attempt.page is None else SLOW

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def of_input(attempt: Attempt, data: bytes, fd: int | None) -> bytes:
-    """An INPUT; its payload is `data`, or in the memory file that goes along."""
+    """An INPUT; its payload is `data`, or in the memory file that goes along, or a socket and a page do."""
     item = attempt.input
     header: dict[str, Any] = {"in": item.input, "a": item.attempt, "call": item.call}
     if item.method:
@@ -21,7 +21,8 @@ def of_input(attempt: Attempt, data: bytes, fd: int | None) -> bytes:
         header["c"] = attempt.credit
     if item.trace is not None:
         header["t"] = True
-    return protocol.encode(protocol.INPUT, attempt.number, {**header, **attached(fd)}, data)
+    header.update({"line": True} if attempt.page is not None else attached(fd))
+    return protocol.encode(protocol.INPUT, attempt.number, header, data)
 
 
 def attached(fd: int | None) -> dict[str, Any]:

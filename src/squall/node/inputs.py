@@ -11,9 +11,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from squall.wire.messages import NodeYields
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from squall.node.direct import Page
     from squall.wire.messages import NodeInput
     from squall.wire.values import Payload
 
@@ -55,6 +58,8 @@ class Attempt:
     told: bool = False
     credit: int = 0
     yields: int = 0
+    #: Of a direct call, what its runner notes.
+    page: Page | None = None
     #: The newest yields: (number, payload).
     kept: deque[tuple[int, Payload]] = field(default_factory=deque)
     kept_bytes: int = 0
@@ -62,6 +67,10 @@ class Attempt:
     @property
     def key(self) -> tuple[str, int]:
         return self.input.input, self.input.attempt
+
+    def since(self, now: float) -> float:
+        """When what runs began: of a direct call, the call on its line."""
+        return self.began if self.page is None else self.page.since(now)
 
     def may_yield(self, number: object) -> bool:
         """Whether the next value may have this number. How many an adopted attempt has given, only its runner
@@ -79,6 +88,12 @@ class Attempt:
         self.kept_bytes += len(payload.data)
         while len(self.kept) > max(self.input.credit, _KEPT_YIELDS) or self.kept_bytes > _KEPT_BYTES:
             self.kept_bytes -= len(self.kept.popleft()[1].data)
+
+    def kept_yields(self, container: str) -> NodeYields | None:
+        """Those that the server may not have."""
+        if not self.kept:
+            return None
+        return NodeYields(container, *self.key, self.kept[0][0], [payload for _, payload in self.kept])
 
 
 class Inputs:
@@ -174,7 +189,7 @@ class Inputs:
         if attempt is None or not (attempt.dropped or number in self._begun):
             raise OutOfTurnError(f"an answer to input {number}, which does not run")
         seconds = max(0.0, now - attempt.began) if number in self._begun else 0.0
-        if not attempt.dropped:
+        if not attempt.dropped and attempt.page is None:
             self._mean = seconds if self._mean is None else self._mean + _WEIGHT * (seconds - self._mean)
         self.forget(number, now)
         return attempt, seconds

@@ -65,6 +65,11 @@ class Parcels:
             raise OSError("a parcel that can change")
         return fd
 
+    async def take(self, workspace: str, name: str) -> int | None:
+        """The socket of a direct call, the caller's; None if the server does not have it. Raises OSError."""
+        _, fd = await self._ask("take", name, workspace)
+        return fd if fd >= 0 else None
+
     def drop(self, name: str) -> None:
         """The server has what it needs of it."""
         lent = self._lent.pop(name, None)

@@ -8,9 +8,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from squall.node.direct import is_line
 from squall.node.transfers import TransferError, digest
 from squall.runner.protocol import INLINE, memfd
 from squall.wire.parcels import is_name as is_parcel
+from squall.wire.parcels import is_socket_name
 from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, Payload
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ class Payloads:
         self._parcels = parcels
 
     async def fetch(self, payload: Payload) -> int:
-        """A sealed memory file with the content of a blob. Raises TransferError, OSError."""
+        """A sealed memory file with the content of a blob, or a socket. Raises TransferError, OSError."""
+        if is_socket_name(payload.blob):
+            return await self._take(payload.blob)
         deadline = time.monotonic() + LENT_AGAIN
         while is_parcel(payload.blob):
             with suppress(OSError, TransferError):
@@ -41,6 +45,15 @@ class Payloads:
                 raise TransferError("the client that lent them is gone")
             await asyncio.sleep(_PAUSE)
         return await self._download(payload.blob)
+
+    async def _take(self, name: str) -> int:
+        fd = await self._parcels.take(self._workspace, name)
+        if fd is None:
+            raise TransferError("the line is gone")
+        if not is_line(fd):
+            os.close(fd)
+            raise TransferError("the line is no socket")
+        return fd
 
     async def _fetch_parcel(self, name: str) -> int:
         if not self._parcels.possible:

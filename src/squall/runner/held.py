@@ -14,6 +14,8 @@ class Held(NamedTuple):
     frame: Frame
     payload: bytes | memoryview
     received: float = 0.0
+    #: Of a direct call: the descriptors of its socket and of its page.
+    line: tuple[int, int] | None = None
 
     @property
     def number(self) -> int:

@@ -88,8 +88,7 @@ class Runner:
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind == protocol.INPUT:
-            received = time.monotonic() if "t" in frame.header else 0.0
-            self._waiting.append(Held(frame, self._channel.payload(frame), received))
+            self._waiting.append(self._held(frame))
         elif frame.kind == protocol.CREDIT:
             if self._current is not None and frame.input == self._current.number:
                 self._credit = max(self._credit, frame.header["upto"])
@@ -97,6 +96,12 @@ class Runner:
             self._configure(frame)
         elif frame.kind == protocol.STOP:
             self._stopping = True
+
+    def _held(self, frame: Frame) -> Held:
+        if "line" in frame.header:
+            return Held(frame, b"", line=(self._channel.descriptor(), self._channel.descriptor()))
+        received = time.monotonic() if "t" in frame.header else 0.0
+        return Held(frame, self._channel.payload(frame), received)
 
     def _configure(self, frame: Frame) -> None:
         alarm = self._channel.descriptor()
@@ -151,7 +156,7 @@ class Runner:
         header = held.frame.header
         self._credit = header.get("c", 0)
         times = {"received": held.received} if "t" in header else None
-        answer = self._answer(held, times)
+        answer = self._answer(held, times) if held.line is None else self._serve(held, held.line)
         if os.getpid() != self._pid:  # user code forked, and the child came back out of it
             os._exit(0)
         streams.flush()
@@ -161,19 +166,48 @@ class Runner:
         self._current = None
 
     def _answer(self, held: Held, times: dict[str, float] | None) -> Answer:
+        return self._call(held, held.frame.header.get("in", ""), held.payload, times)
+
+    def _call(
+        self,
+        held: Held,
+        input_id: str,
+        payload: bytes | memoryview,
+        times: dict[str, float] | None = None,
+    ) -> Answer:
         assert self._executor is not None
         self._interrupts.begin(held.number)
         if self._interrupts.cancelled(held.number):
             self._interrupts.end()
             return Answer({"s": "cancelled"})
         header = held.frame.header
-        context.input_id, context.call_id = header.get("in", ""), header.get("call", "")
+        context.input_id, context.call_id = input_id, header.get("call", "")
         try:
             stream = self if "c" in header else None
-            return self._executor.run(held.payload, stream, times, held.method)
+            return self._executor.run(payload, stream, times, held.method)
         finally:
             self._interrupts.end()
             context.input_id = context.call_id = ""
+
+    def _serve(self, held: Held, line: tuple[int, int]) -> Answer:
+        """A direct call: answer on its line as long as nobody else wants anything."""
+        from squall.runner.direct import Line
+
+        for frame in self._channel.received():
+            self._handle(frame)
+        if self._waiting or self._stopping:
+            Line(*line).close()
+            return Answer({"s": "done"})
+        call = held.frame.header.get("call", "")
+
+        def run(number: int, payload: bytes) -> Answer:
+            context.line_id = held.frame.header.get("in", "")
+            try:
+                return self._call(held, f"{call}:{number}", payload)
+            finally:
+                context.line_id = ""
+
+        return Line(*line).serve(self._channel.fileno(), run)
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ def room(function: Function, container: Container) -> int:
     if function.mean is not None and not function.nests:  # nothing shall wait behind one that waits
         ahead = int(capacity * PREFETCH_SECONDS / max(function.mean, 1e-9))
         window = max(capacity, min(PREFETCH_MAX, ahead))
-    return window - len(container.inputs)
+    return window - len(container.inputs) + bool(container.line)
 
 
 def blocked(config: FunctionConfig, container: Container) -> bool:

@@ -75,6 +75,14 @@ class InputLedger:
             attempts.append((record.id, record.attempt))
         return tuple(attempts)
 
+    def place(self, input_id: str, attempt: int, container: Container) -> tuple[str, int]:
+        """A direct input goes into a container at once; its attempt."""
+        record = Input(input_id, container.function, attempt + 1, container.id, direct=True)
+        self.inputs[input_id] = record
+        container.inputs[input_id] = record.attempt
+        container.line, container.used = input_id, True
+        return input_id, record.attempt
+
     def adopt(self, running: m.RunningAttempt, container: Container, function: Function) -> bool:
         """A node says that it runs this attempt. False: it does not count any more, or is not known."""
         record = self.inputs.get(running.input)
@@ -95,6 +103,8 @@ class InputLedger:
             if child.container is None and child.due is None:
                 self._functions[child.function].queue.prefer_no_more(child.id)
         del container.inputs[record.id]
+        if container.line == record.id:
+            container.line = ""
         record.container, record.started = None, False
 
     def put_back(self, record: Input, container: Container, function: Function) -> m.Action | None:
@@ -124,15 +134,17 @@ class InputLedger:
 
     # ------------------------------------------------------------------------------------------------ ends
 
-    def recall(self, container: Container) -> list[tuple[str, int]]:
-        """Those of the container's inputs that may have to wait there for one that waits itself."""
+    def recall(self, container: Container) -> list[m.Action]:
+        """Get back those of its inputs that may have to wait there for one that goes on for long."""
         recalled = []
         for input_id, attempt in container.inputs.items():
             record = self.inputs[input_id]
-            if not (record.started or record.recalled or record.cancelled):
+            if not (record.started or record.recalled or record.cancelled or record.direct):
                 record.recalled = True
                 recalled.append((input_id, attempt))
-        return recalled
+        if not recalled:
+            return []
+        return [m.RevokeInputs(container.id, container.node, tuple(recalled), recall=True)]
 
     def came_back(self, record: Input, event: m.InputFinished, function: Function) -> m.Action | None:
         """If the node gave back what was recalled: first in the queue again, at no cost."""
@@ -166,6 +178,8 @@ class InputLedger:
     def _unbegun(self, record: Input, function: Function) -> m.Action | None:
         if record.cancelled:
             return self._fail(record, "cancelled", "the call was cancelled")
+        if record.direct:
+            return self._fail(record, "lost", "the line broke")
         if record.yielded:
             return self._fail(
                 record, "interrupted", "the node lost the generator: it is not run again after a yield"
@@ -187,6 +201,8 @@ class InputLedger:
             if delay is not None:
                 return None
             return self._fail(record, event.reason, event.message)
+        if record.direct:
+            return self._fail(record, "lost", event.message)
         record.victim_runs += 1
         if record.victim_runs >= m.MAX_VICTIM_RUNS:
             return self._fail(
@@ -209,6 +225,7 @@ class InputLedger:
             status not in _RETRIABLE
             or record.cancelled
             or record.yielded
+            or record.direct
             or record.retries >= config.max_retries
         ):
             return None

@@ -98,11 +98,16 @@ class FunctionRemoved:
 
 @dataclass(frozen=True)
 class InputsArrived:
-    """In order of arrival. `attempt` of each is the number that its last attempt had (0: never ran)."""
+    """In order of arrival. `attempt` of each is the number that its last attempt had (0: never ran).
+
+    `direct`: each is a caller's line into a container, for calls that are quick. It gets a container that
+    idles, or fails at once; it makes way for any other input, and is never run again.
+    """
 
     function: str
     inputs: tuple[str, ...]
     attempt: int = 0
+    direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,8 @@ class ContainerExited:
 
 @dataclass(frozen=True)
 class InputStarted:
+    """User code has begun it a while ago; of a direct input, that one of its calls is not quick."""
+
     container: str
     input: str
     attempt: int
@@ -276,7 +283,8 @@ class FailInput:
 
     code: why the container ended ("oom", "exit", "signal", ...), "killed" (a victim too often),
     "start_failed", "cancelled", "interrupted" (a generator cut off after a yield), "unplaceable",
-    "removed", "deadlock" (all that could make room for it waits for it).
+    "removed", "deadlock" (all that could make room for it waits for it), "busy" (no container for a direct
+    input idles).
     """
 
     input: str

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from squall.scheduling import autoscaling, deadlocks, placement
+from squall.scheduling import autoscaling, deadlocks, direct, placement
 from squall.scheduling import model as m
 from squall.scheduling.inputs import InputLedger
 from squall.scheduling.state import Container, Function, Node
@@ -179,6 +179,9 @@ class Scheduler:
             for input_id in event.inputs:
                 self._actions.append(m.FailInput(input_id, "removed", "the app was stopped"))
             return
+        if event.direct:
+            self._actions += direct.place(event, function, self._ledger)
+            return
         self._ledger.arrive(event, function)
         self._dirty.add(event.function)
 
@@ -195,11 +198,7 @@ class Scheduler:
             function.nests = True
             self._dirty |= {parent.function, *self._watch.starved}
         if autoscaling.blocked(function.config, container):
-            recalled = self._ledger.recall(container)
-            if recalled:
-                self._actions.append(
-                    m.RevokeInputs(container.id, container.node, tuple(recalled), recall=True)
-                )
+            self._actions += self._ledger.recall(container)
 
     def _inputs_cancelled(self, event: m.InputsCancelled, _now: float) -> None:
         revoked: dict[str, list[tuple[str, int]]] = {}
@@ -220,8 +219,14 @@ class Scheduler:
 
     def _input_started(self, event: m.InputStarted, _now: float) -> None:
         record = self._ledger.current(event.container, event.input, event.attempt)
-        if record is not None:
-            record.started = True
+        if record is None:
+            return
+        record.started = True
+        container = self._containers[event.container]
+        if container.line == record.id:  # who would wait behind it goes elsewhere
+            container.line = ""
+            self._actions += self._ledger.recall(container)
+            self._dirty.add(record.function)
 
     def _input_yielded(self, event: m.InputYielded, _now: float) -> None:
         record = self._ledger.current(event.container, event.input, event.attempt)
@@ -235,7 +240,7 @@ class Scheduler:
             return
         function = self._functions[record.function]
         container = self._containers[event.container]
-        if event.status != "cancelled":
+        if event.status != "cancelled" and not record.direct:
             function.observe_duration(event.seconds)
         self._ledger.take_out(record, container)
         back = self._ledger.came_back(record, event, function)
@@ -390,7 +395,7 @@ class Scheduler:
     def _scale_up(self, function: Function, now: float) -> None:
         self._cramped.discard(function.config.id)
         live = autoscaling.able(function)
-        outstanding = len(function.queue) + sum(len(c.inputs) for c in live)
+        outstanding = len(function.queue) + sum(c.load for c in live)
         missing = autoscaling.desired(function, outstanding) - len(live)
         if function.config.max_containers is not None:  # those that are ending still count
             missing = min(missing, function.config.max_containers - len(function.containers))

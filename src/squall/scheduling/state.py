@@ -83,7 +83,8 @@ class Input:
     """One input. It is in exactly one place: its function's queue, a container, or waiting for `due`.
 
     `awaits` are the unfinished inputs that it waits for, `waiters` those that wait for it, which makes it as
-    nested as `depth` says. `recalled`: its node gives it back unless it has begun.
+    nested as `depth` says. `recalled`: its node gives it back unless it has begun. `direct` as in
+    model.InputsArrived.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Input:
     yielded: bool = False
     cancelled: bool = False
     recalled: bool = False
+    direct: bool = False
     depth: int = 0
     awaits: set[str] | None = None
     waiters: tuple[str, ...] = ()
@@ -106,7 +108,7 @@ class Input:
 class Container:
     """`since` is when it became idle, or was asked for while it is not ready; `used`: it has had an input.
 
-    `waiting` are those of its inputs that wait for others.
+    `waiting` are those of its inputs that wait for others; `line` is a direct input that makes way for them.
     """
 
     id: str
@@ -121,6 +123,12 @@ class Container:
     used: bool = False
     inputs: dict[str, int] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
+    line: str = ""
+
+    @property
+    def load(self) -> int:
+        """How many inputs it has, without a line that they end by coming."""
+        return len(self.inputs) - (bool(self.line) and len(self.inputs) > 1)
 
     @property
     def idle(self) -> bool:

@@ -16,6 +16,12 @@ def current_input_id() -> str | None:
     return _current(0)
 
 
+def parent() -> str:
+    """The input that a call from here is nested in, as the server knows it; empty outside of containers."""
+    context = sys.modules.get("squall.runner.context")
+    return context.parent() if context is not None else ""
+
+
 def current_function_call_id() -> str | None:
     """The id of the call whose input runs now; None outside of containers."""
     return _current(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import time
 from typing import TYPE_CHECKING, Any
 
 from squall import exception
@@ -10,6 +11,7 @@ from squall.client.api import YieldItem
 from squall.sdk import context, outcomes, serialization, tracing
 from squall.sdk.feeding import LINGER_S, Feeder
 from squall.sdk.ordering import Ordering
+from squall.sdk.refusals import translated
 from squall.wire.values import InputItem
 
 if TYPE_CHECKING:
@@ -18,21 +20,35 @@ if TYPE_CHECKING:
     from squall.client.api import Call
     from squall.runner.protocol.spool import Pickled
     from squall.sdk.ports import Port
-    from squall.wire.values import Outcome, OutputItem
+    from squall.wire.values import Outcome, OutputItem, Trace
 
 #: A generator may be this many values ahead of its consumer, who says so after each half of them.
 AHEAD = 64
 
 
 def open_call(port: Port[Any], function_id: str, kind: str, *, durable: bool = False) -> Call:
-    parent = context.current_input_id() or ""
+    parent = context.parent()
     return port.open_call(function_id, kind, durable=durable, parent=parent, trace=tracing.sink is not None)
 
 
 async def unary(port: Port[Any], function_id: str, encode: Callable[[], Pickled]) -> Any:
     """The result of one input. Who stops waiting cancels it."""
     trace = tracing.begin()
-    payload = await serialization.to_passing_payload(port, encode())
+    data = encode()
+    line = port.line(function_id) if trace is None and isinstance(data, bytes) else None
+    if line is not None and isinstance(data, bytes):
+        with translated():
+            answer = line.ask(data)
+        if isinstance(answer, bytes):
+            return serialization.loads(answer)
+        if answer is not None:
+            return await outcomes.value_of(port, answer)
+    return await _by_way_of_the_server(port, function_id, data, trace)
+
+
+async def _by_way_of_the_server(port: Port[Any], function_id: str, data: Pickled, trace: Trace | None) -> Any:
+    began = time.monotonic()
+    payload = await serialization.to_passing_payload(port, data)
     tracing.serialized(trace)
     call = open_call(port, function_id, "unary")
     try:
@@ -42,6 +58,7 @@ async def unary(port: Port[Any], function_id: str, encode: Callable[[], Pickled]
         give_up(call)
         raise
     call.close()
+    port.called(function_id, time.monotonic() - began)
     assert not isinstance(item, YieldItem)
     try:
         return await outcomes.value_of(port, item.outcome)

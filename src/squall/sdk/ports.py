@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from squall.client.api import Call, Event
+    from squall.client.direct import Line
     from squall.runner.protocol.spool import MemoryFile
 
 C = TypeVar("C", bound="Client | AsyncClient")
@@ -54,9 +55,22 @@ class Port(ABC, Generic[C]):
         call = self.client.open_call(function_id, kind, durable=durable, parent=parent, trace=trace)
         return MethodCall(call, self._method) if self._method else call
 
+    def line(self, function_id: str) -> Line | None:
+        """A direct line into a container, for one call, if there should be one."""
+        if self.client.lines is None:
+            return None
+        return self.client.lines.take(
+            (function_id, self._method),
+            lambda: self.open_call(function_id, "direct", parent=context.parent()),
+        )
+
+    def called(self, function_id: str, seconds: float) -> None:
+        """A call by way of the server took so long."""
+        if self.client.lines is not None:
+            self.client.lines.called((function_id, self._method), seconds)
+
     def attach_call(self, call_id: str, start: int = 0, end: int | None = None) -> Call:
-        parent = context.current_input_id() or ""
-        return self.client.attach_call(call_id, start, end, parent=parent)
+        return self.client.attach_call(call_id, start, end, parent=context.parent())
 
     @abstractmethod
     async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:

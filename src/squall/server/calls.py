@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from squall.wire.messages import Cancel, Credit, Inputs, Received
     from squall.wire.values import InputItem
 
-KINDS = ("unary", "map", "generator")
+KINDS = ("unary", "map", "generator", "direct")
 #: Inputs of one call.
 MAX_INDEX = 10_000_000
 
@@ -92,7 +92,7 @@ class Calls:
             methods.check(function.spec, message)
             self._take(session, message, call or self._open(session, message, function))
         except Refusal as refusal:
-            self._refuse(session, message.call, refusal)
+            self._refuse(session, message, refusal)
         return None
 
     def _is_here(self, item: InputItem) -> bool:
@@ -118,9 +118,9 @@ class Calls:
             if message.durable:
                 session.send(Accepted(call.id, call.seen.low))
         except Refusal as refusal:
-            self._refuse(session, message.call, refusal)
+            self._refuse(session, message, refusal)
         except StoreError as error:
-            self._refuse(session, message.call, Refusal("unavailable", str(error)))
+            self._refuse(session, message, Refusal("unavailable", str(error)))
 
     def _open(self, session: Session, message: Inputs, function: Function) -> Call:
         call = Call(
@@ -182,7 +182,8 @@ class Calls:
     def _dispatch(self, call: Call, fresh: list[Input], items: Iterable[InputItem]) -> None:
         events: list[Event] = []
         if fresh:
-            events.append(InputsArrived(call.function.id, tuple(entry.id for entry in fresh)))
+            ids, direct = tuple(entry.id for entry in fresh), call.kind == "direct"
+            events.append(InputsArrived(call.function.id, ids, direct=direct))
         if call.parent:  # it waits for all of them, also for those that are here since before a restart
             entries = (call.inputs.get(item.index) for item in items)
             events += awaited(call, [entry for entry in entries if entry is not None])
@@ -236,11 +237,13 @@ class Calls:
         if done and not call.durable:
             session.send(*outputs_of(call.id, done))
 
-    def _refuse(self, session: Session, call_id: str, refusal: Refusal) -> None:
+    def _refuse(self, session: Session, message: Inputs, refusal: Refusal) -> None:
         """One refused message fails its whole call, that which runs included."""
-        call = self._table.calls.get(call_id)
+        for item in message.items:
+            self._table.parcels.refuse(session.workspace, item.payload)
+        call = self._table.calls.get(message.call)
         if call is None or not reaches(session, call):
-            session.refuse(CallFailed(call_id, refusal.code, refusal.message))
+            session.refuse(CallFailed(message.call, refusal.code, refusal.message))
             return
         self._table.attach(session, call)
         self._router.refuse(call, refusal.code, refusal.message)

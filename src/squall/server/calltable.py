@@ -129,6 +129,9 @@ class CallTable:
         self.parcels.hold(entry.call.workspace, output.outcome.payload, entry)
         entry.output, entry.item, entry.held = output, None, False
         entry.call.done += 1
+        if entry.call.kind == "direct":  # as many calls as went over the line
+            entry.call.function.inputs += output.outcome.yields - 1
+            entry.call.function.ended += output.outcome.yields - 1
         entry.call.function.ended += 1
         entry.call.function.failed += output.outcome.status not in ("ok", "done")
         if entry.call.durable:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from squall.server import variants
 from squall.server.names import Refusal, one_line
+from squall.wire.parcels import is_socket_name
 
 if TYPE_CHECKING:
     from squall.wire.messages import Inputs
@@ -19,8 +20,22 @@ def check(spec: FunctionSpec, message: Inputs) -> None:
         raise Refusal("invalid", f"class {spec.name} needs the parameters {', '.join(missing)}: give them")
     for method in sorted({item.method for item in message.items}):
         _check_kind(spec, method, message)
+    _check_direct(spec, message)
     if message.kind == "generator" and message.durable:
         raise Refusal("invalid", f"function {spec.name} is a generator: it cannot be spawned")
+
+
+def _check_direct(spec: FunctionSpec, message: Inputs) -> None:
+    """A direct call is one socket, to a container that works on one input at a time and tries none again."""
+    direct = message.kind == "direct"
+    if any(is_socket_name(item.payload.blob) != direct for item in message.items):
+        raise Refusal("invalid", "the argument of a direct call, and of no other, is a socket")
+    if not direct:
+        return
+    if [item.index for item in message.items] != [0] or message.durable:
+        raise Refusal("invalid", "a direct call has one input, and is not spawned")
+    if spec.capacity > 1 or spec.batching.max_batch_size or spec.single_use or spec.retries.max_retries:
+        raise Refusal("invalid", f"function {spec.name} takes no direct calls")
 
 
 def _check_kind(spec: FunctionSpec, method: str, message: Inputs) -> None:

@@ -94,7 +94,8 @@ class OutputRouter:
             self._acknowledge(result, action.input, action.attempt)
             return
         outcome = result.output.outcome
-        if outcome.status == "done" and outcome.yields != entry.next_yield:
+        counts = entry.call.kind != "direct" and outcome.status == "done"
+        if counts and outcome.yields != entry.next_yield:
             outcome = outcomes.failed("interrupted", _LOST)
         if not self._table.parcels.has(entry.call.workspace, outcome.payload):
             outcome = outcomes.failed("lost", _LOST_RESULT)
@@ -142,7 +143,8 @@ class OutputRouter:
             if node is not None:
                 node.acknowledge(entry.id, output.attempt)
             return
-        entry.call.function.tallies.ended(output.outcome.status, seconds, self._clock.wall())
+        if entry.call.kind != "direct":  # how long its calls took, nobody has told
+            entry.call.function.tallies.ended(output.outcome.status, seconds, self._clock.wall())
         if output.trace is not None:
             output.trace.append(("server.delivered", self._clock.now()))
         if entry.call.durable:

@@ -1,19 +1,21 @@
 """Large payloads of this host in memory files: who holds them, and how much of it a workspace may have.
+And the sockets of direct calls, on their way to a container.
 
-The server passes descriptors on and looks at nothing but seals and sizes. Nothing here is on disk: the client
-lends its arguments again to a server that comes after this one, and so does a node its results.
+The server passes descriptors on and looks at nothing but seals, sizes and kinds. Nothing here is on disk: the
+client lends its arguments again to a server that comes after this one, and so does a node its results.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from squall.server.names import Refusal, check_parcel
-from squall.wire.parcels import is_name
+from squall.wire.parcels import is_name, is_socket_name
 from squall.wire.values import PAYLOAD_LIMIT
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class Parcels:
         if name in self._parcels:
             os.close(fd)
         else:
-            size = os.fstat(fd).st_size
+            size = _size(name, fd)
             self._parcels[name] = _Parcel(workspace, fd, size)
             self._bytes[workspace] += size
             self._counts[workspace] += 1
@@ -66,9 +68,12 @@ class Parcels:
 
     def _check(self, workspace: str, name: str, fd: int) -> None:
         check_parcel(name)
-        size = _frozen_size(fd)
-        if size is None or not 0 < size <= PAYLOAD_LIMIT:
+        if is_socket_name(name):
+            if not _is_stream(fd):
+                raise Refusal("invalid", "a direct call's parcel is a Unix stream socket")
+        elif not 0 < (_frozen_size(fd) or 0) <= PAYLOAD_LIMIT:
             raise Refusal("invalid", f"a parcel is a sealed memory file of 1 to {PAYLOAD_LIMIT} bytes")
+        size = _size(name, fd)
         known = self._parcels.get(name)
         if known is not None:
             if (known.workspace, known.size) != (workspace, size):
@@ -87,6 +92,12 @@ class Parcels:
             raise Refusal("not_found", f"no parcel {name[:12]} is here")
         return found.fd
 
+    def take(self, workspace: str, name: str) -> int:
+        """As `get`, and it is the caller's from now on. Raises Refusal."""
+        fd = os.dup(self.get(workspace, name))
+        self._remove(name)
+        return fd
+
     def has(self, workspace: str, payload: Payload) -> bool:
         """Whether the parcel of a payload is here; true of one that is none."""
         if not payload.blob or not is_name(payload.blob):
@@ -95,9 +106,20 @@ class Parcels:
         return found is not None and found.workspace == workspace
 
     def hold(self, workspace: str, payload: Payload, holder: Hashable) -> None:
-        """Keep a payload's parcel, if it is one, until it is let go of."""
+        """Keep a payload's parcel, if it is one, until it is let go of.
+
+        A socket is nobody else's then: its other end must hear of the end.
+        """
         if payload.blob and self.has(workspace, payload) and is_name(payload.blob):
-            self._parcels[payload.blob].holders.add(holder)
+            holders = self._parcels[payload.blob].holders
+            if is_socket_name(payload.blob):
+                holders.clear()
+            holders.add(holder)
+
+    def refuse(self, workspace: str, payload: Payload) -> None:
+        """Nobody will take a socket: its other end hears of it."""
+        if is_socket_name(payload.blob) and self.has(workspace, payload):
+            self._remove(payload.blob)
 
     def release(self, name: str, holder: Hashable) -> None:
         found = self._parcels.get(name)
@@ -105,10 +127,13 @@ class Parcels:
             return
         found.holders.discard(holder)
         if not found.holders:
-            del self._parcels[name]
-            self._bytes[found.workspace] -= found.size
-            self._counts[found.workspace] -= 1
-            os.close(found.fd)
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        found = self._parcels.pop(name)
+        self._bytes[found.workspace] -= found.size
+        self._counts[found.workspace] -= 1
+        os.close(found.fd)
 
     def release_all(self, names: Iterable[str], holder: Hashable) -> None:
         for name in names:
@@ -143,6 +168,21 @@ def _frozen_size(fd: int) -> int | None:
     except OSError:
         return None
     return os.fstat(fd).st_size if seals & _FROZEN == _FROZEN else None
+
+
+def _is_stream(fd: int) -> bool:
+    """Whether it is a connected Unix stream socket."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            sock.getpeername()
+            return (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError:
+        return False
+
+
+def _size(name: str, fd: int) -> int:
+    """The bytes of memory that a parcel takes."""
+    return 0 if is_socket_name(name) else os.fstat(fd).st_size
 
 
 def _memory() -> int:

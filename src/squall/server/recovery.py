@@ -70,14 +70,18 @@ class HoldingPen:
         """Dispatch what no node has claimed, in the order of arrival."""
         self.open = False
         held, self._held = self._held, {}
-        groups: dict[tuple[str, int], list[str]] = {}
+        groups: dict[tuple[str, int, bool], list[str]] = {}
         for entry in held.values():
             if entry.held:
                 entry.held = False
-                groups.setdefault((entry.call.function.id, entry.attempt), []).append(entry.id)
+                group = entry.call.function.id, entry.attempt, entry.call.kind == "direct"
+                groups.setdefault(group, []).append(entry.id)
         calls = {entry.call for entry in held.values()}
         self._dispatcher.feed(
-            *(InputsArrived(function, tuple(ids), attempt) for (function, attempt), ids in groups.items()),
+            *(
+                InputsArrived(function, tuple(ids), attempt, direct)
+                for (function, attempt, direct), ids in groups.items()
+            ),
             *(event for call in calls for event in awaited(call, call.inputs.values())),
         )
 

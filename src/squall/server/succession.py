@@ -39,7 +39,7 @@ class Succession:
         for entry in entries:
             entry.moving = False
             entry.container = ""
-            if new is None or entry.cancelled or entry.next_yield:
+            if new is None or entry.cancelled or entry.next_yield or entry.call.kind == "direct":
                 self._end(entry, gone=new is None)
         if new is not None:
             self._begin(new, [entry for entry in entries if entry.output is None])
@@ -55,7 +55,7 @@ class Succession:
         )
 
     def _end(self, entry: Input, *, gone: bool) -> None:
-        """A generator's values cannot come twice; a function that is no more cannot run."""
+        """A generator's values cannot come twice, nor a line; a function that is no more cannot run."""
         if entry.cancelled:
             outcome = outcomes.cancelled()
         elif gone:

@@ -36,11 +36,13 @@ FRAME_LIMIT = 1 << 20
 #: payload: the serialized callable, if any. Answered by READY or FAILED, also after a reconnect.
 CONFIG = 1
 #: header: {"in": id, "a": attempt, "call": id, "m": method of a class, "c": credit of a generator,
-#: "t": whether to tell the times};
+#: "t": whether to tell the times, "line": true of a direct call (`direct`), whose frame brings two
+#: descriptors, those of its socket and of its page};
 #: payload: the pickle of (args, kwargs).
 INPUT = 2
 CREDIT = 4  # header: {"upto": n}
 STOP = 5  # finish: run exit hooks, leave
+HANG_UP = 6  # a direct call is to end; like any frame that comes while one runs
 # runner -> agent
 HELLO = 16  # header: {"python": "3.11.2", "held": [[number, id, attempt], ...]}, the one that runs first
 #: The user's function is imported, or the object made and entered; header: {"t": {"main", "connected",

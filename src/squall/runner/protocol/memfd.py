@@ -53,6 +53,13 @@ def seal(fd: int) -> None:
     fcntl(fd, F_ADD_SEALS, FROZEN | SEAL_SEAL)
 
 
+def freeze_size(fd: int) -> None:
+    """What is in it may change, its size not: nobody who maps it can be hurt."""
+    from fcntl import fcntl  # not on Windows
+
+    fcntl(fd, F_ADD_SEALS, SEAL_SHRINK | SEAL_GROW | SEAL_SEAL)
+
+
 def of(pieces: Iterable[bytes | memoryview]) -> int:
     """A sealed memory file with this content; the caller owns the descriptor."""
     fd = create()

@@ -125,10 +125,14 @@ class _Line:
             _close_all(files)
             self.close()
             return False
-        self._answer(ask, files)
+        try:
+            self._answer(ask, files)
+        finally:
+            _close_all(files)
         return True
 
     def _answer(self, ask: Ask, files: list[int]) -> None:
+        """What it leaves in `files` is closed once the answer has left."""
         workspace = ask.workspace or self._workspace
         fd = -1
         answer = Answer(ask.number)
@@ -138,6 +142,9 @@ class _Line:
                 self._held.add(ask.parcel)
             elif ask.op == "get":
                 fd = self._parcels.get(workspace, ask.parcel)
+            elif ask.op == "take":
+                fd = self._parcels.take(workspace, ask.parcel)
+                files.append(fd)
             elif ask.op == "drop":
                 self._held.discard(ask.parcel)
                 self._parcels.release(ask.parcel, self)
@@ -146,8 +153,6 @@ class _Line:
                 raise Refusal("invalid", f"no way to ask for a parcel: {ask.op[:20]!r}")
         except Refusal as refusal:
             answer = Answer(ask.number, refusal.code, refusal.message)
-        finally:
-            _close_all(files)
         self._send(answer, fd)
 
     def _send(self, answer: Answer, fd: int) -> None:

@@ -1,0 +1,91 @@
+"""A direct call: one caller's calls, over a socket of its own, one after the other (`protocol.direct`)."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from squall.runner import protocol, streams
+from squall.runner.protocol import BadFrame, direct
+from squall.runner.results import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHUNK = 256 << 10
+
+
+class Line:
+    """Owns both descriptors."""
+
+    def __init__(self, fd: int, page: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._frames = protocol.Unframer()
+        self._prints = streams.Prints()
+        try:
+            self._page = mmap.mmap(page, direct.PAGE.size)
+        finally:
+            os.close(page)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._page.close()
+        self._prints.close()
+
+    def serve(self, agent: int, run: Callable[[int, bytes], Answer]) -> Answer:
+        """Until the caller has gone or is silent, or the agent (its descriptor) says anything.
+
+        `run` makes one call, by its number and its arguments. What comes back is the answer to the last one,
+        if it has not got one over the line. The line is closed then.
+        """
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(agent, select.POLLIN)
+        number, pid = 0, os.getpid()
+        try:
+            while self._waits(poll, agent) and (payload := self._receive(number + 1)) is not None:
+                number += 1
+                began = time.monotonic()
+                direct.PAGE.pack_into(self._page, 0, number, began)
+                answer = run(number, payload)
+                if os.getpid() != pid:  # user code forked, and the child came back out of it
+                    os._exit(0)
+                direct.PAGE.pack_into(self._page, 0, number, 0.0)
+                result = self._quick_result(answer, began)
+                if result is None:
+                    return answer
+                self._socket.sendall(protocol.encode(protocol.OUTPUT, number, None, result))
+        except (OSError, BadFrame):  # the caller is gone, or talks nonsense
+            """It hears of the end of the line."""
+        finally:
+            self.close()
+        return Answer({"s": "done", "n": number})
+
+    def _waits(self, poll: select.poll, agent: int) -> bool:
+        """Whether a call is there, and nothing else."""
+        ready = poll.poll(direct.IDLE * 1000)
+        return bool(ready) and all(fd != agent for fd, _ in ready)
+
+    def _receive(self, number: int) -> bytes | None:
+        """The arguments of the next call; None at the end. Raises BadFrame, OSError."""
+        while (frame := self._frames.next()) is None:
+            data = self._socket.recv(_CHUNK)
+            if not data:
+                return None
+            self._frames.feed(data)
+        if (frame.kind, frame.input) != (protocol.INPUT, number):
+            raise BadFrame("a call out of turn")
+        return frame.payload
+
+    def _quick_result(self, answer: Answer, began: float) -> bytes | None:
+        """The result, if it may overtake all else that the agent and the server are told."""
+        streams.flush()
+        result = answer.payload
+        printed = self._prints.any()
+        if printed or answer.header or not isinstance(result, bytes) or len(result) > protocol.INLINE:
+            return None
+        return result if time.monotonic() - began <= direct.QUICK else None
