@@ -7,6 +7,8 @@ import hashlib
 import os
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,6 +67,17 @@ def test_everything_works_over_every_transport(any_endpoint: Endpoint, server: F
             assert await client.download(hashlib.sha256(data).hexdigest()) == data
             await asyncio.get_running_loop().run_in_executor(None, server.drop_all)
             assert await echo(client, b"after") == b"after"
+
+    asyncio.run(main())
+
+
+def test_the_start_of_a_server_has_time_of_its_own(endpoint: Endpoint, server: FakeServer) -> None:
+    async def main() -> None:
+        pauses = chain([1.5], repeat(0))  # once it runs, nothing is to be done
+        slow = replace(endpoint, prepare=lambda: time.sleep(next(pauses)))
+        client = AsyncioClient(slow, Credentials())
+        await client.open(1)
+        await client.close()
 
     asyncio.run(main())
 

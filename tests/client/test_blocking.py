@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -437,6 +438,15 @@ def test_who_is_started_again_may_be_away_at_first(
     server.listen()
     opening.join(30)
     assert echo(client, b"x") == b"x"
+    client.close()
+
+
+def test_the_start_of_a_server_has_time_of_its_own(server: FakeServer, tmp_path: Path) -> None:
+    """Or the replacement of one that ends its work first."""
+    pauses = chain([1.5], repeat(0))  # once it runs, nothing is to be done
+    endpoint = replace(server.start(tmp_path / "s.sock"), prepare=lambda: time.sleep(next(pauses)))
+    client = BlockingClient(endpoint, Credentials())
+    client.open(1)
     client.close()
 
 

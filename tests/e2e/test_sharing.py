@@ -127,7 +127,8 @@ def test_tries_go_from_container_to_container_and_are_counted(here: Daemon, tmp_
 def test_a_timeout_is_tried_again(here: Daemon, tmp_path: Path) -> None:
     program = _program(
         tmp_path,
-        "@app.function(timeout=1, retries=1)\ndef f():\n    print('one try')\n    time.sleep(600)\n"
+        "@app.function(timeout=1, startup_timeout=600, retries=1)\n"
+        "def f():\n    print('one try')\n    time.sleep(600)\n"
         "@app.local_entrypoint()\ndef main():\n    f.remote()\n",
     )
     done = here.squall("run", program, code=1)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -21,7 +22,6 @@ from tests.server.fakes import IMAGE, RECIPE, spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -65,15 +65,19 @@ def traced(tmp_path: Path) -> Iterator[tuple[BlockingClient, Callable[[], list[S
 
         def end() -> list[SystemCall]:
             client.close()
-            children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, check=True)
-            os.kill(int(children.stdout.split()[0]), signal.SIGTERM)
+            os.kill(child(process.pid), signal.SIGTERM)
             process.communicate(timeout=60)
             return list(parsed(log.read_text(errors="replace").splitlines()))
 
         yield client, end
     finally:
-        process.kill()
+        if process.poll() is None:
+            os.kill(child(process.pid), signal.SIGKILL)  # not strace: what it traces would live on, untraced
         process.communicate()
+
+
+def child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
 def parsed(lines: list[str]) -> Iterator[SystemCall]:

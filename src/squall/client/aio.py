@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from squall import exception
 from squall.client import transport
 from squall.client.aio_call import AsyncCall
-from squall.client.aio_link import AsyncLink, dial
+from squall.client.aio_link import AsyncLink, dial, prepare
 from squall.client.api import AsyncClient, Watch
 from squall.client.calls import CallState, Target
 from squall.client.core import Credentials, Pending, Restart, Session, chunks, decoded
@@ -57,7 +57,11 @@ class AsyncioClient(AsyncClient):
     # -------------------------------------------------------------------------------------------- public
 
     async def open(self, timeout: float = 30.0) -> None:
-        """Connect. Raises exception.ConnectionError, AuthError, VersionError without trying again."""
+        """Connect, in so many seconds once the server is there: to start or replace one may take longer.
+
+        Raises exception.ConnectionError, AuthError, VersionError without trying again.
+        """
+        await prepare(self.endpoint)
         try:
             await self._await_session(timeout)
         except exception.TimeoutError as error:

@@ -147,10 +147,15 @@ class AsyncLink(asyncio.Protocol):
         self._news.set()
 
 
-async def dial(endpoint: Endpoint, timeout: float) -> AsyncLink:
-    """As transport.dial, without the frames that came at once: `receive` gives them."""
+async def prepare(endpoint: Endpoint) -> None:
+    """See Endpoint; the loop goes on meanwhile."""
     if endpoint.prepare is not None:
         await asyncio.get_running_loop().run_in_executor(None, endpoint.prepare)
+
+
+async def dial(endpoint: Endpoint, timeout: float) -> AsyncLink:
+    """As transport.dial, without the frames that came at once: `receive` gives them."""
+    await prepare(endpoint)
     link = AsyncLink(endpoint.framing())
     try:
         await asyncio.wait_for(_open(endpoint, link), timeout)

@@ -80,7 +80,12 @@ class BlockingClient(Client):
     # -------------------------------------------------------------------------------------------- public
 
     def open(self, timeout: float = 30.0) -> None:
-        """Connect. Raises exception.ConnectionError, AuthError, VersionError without trying again."""
+        """Connect, in so many seconds once the server is there: to start or replace one may take longer.
+
+        Raises exception.ConnectionError, AuthError, VersionError without trying again.
+        """
+        if self.endpoint.prepare is not None:
+            self.endpoint.prepare()
         try:
             self._await_session(timeout)
         except exception.TimeoutError as error:

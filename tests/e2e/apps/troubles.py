@@ -36,7 +36,7 @@ def end(how: str) -> Any:
     return how
 
 
-@app.function(timeout=1)
+@app.function(timeout=1, startup_timeout=600)
 def slow() -> None:
     time.sleep(60)
 
