@@ -228,7 +228,7 @@ def test_no_container_is_free_for_a_line_now(world: World) -> None:
 def test_the_server_tells_the_end_where_the_line_does_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direct, "PATIENCE", 0.05)
+    monkeypatch.setattr(direct, "PATIENCE_US", 50_000)
     line = world.line()
     world.server.outcome = Outcome("failed", error=ErrorInfo("RemoteError", "lost"))
     world.server.told.set()

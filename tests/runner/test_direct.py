@@ -155,6 +155,14 @@ def test_a_silent_caller_loses_its_line(caller: Caller, monkeypatch: pytest.Monk
     assert caller.socket.recv(1) == b""
 
 
+def test_the_end_is_heard_also_where_user_code_has_forked(caller: Caller) -> None:
+    copy = caller.line._socket.dup()
+    caller.agent.send(b"!")
+    caller.serve(reverse).join(20)
+    assert caller.socket.recv(1) == b""
+    copy.close()
+
+
 @pytest.mark.parametrize(
     "data",
     [

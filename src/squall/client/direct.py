@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import socket
+import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,8 +33,8 @@ QUICK = 0.025
 #: A line that served fewer calls was not worth it: no other one for so many seconds, doubled each time.
 WORTH = 16
 PAUSE, LONGEST_PAUSE = 1.0, 60.0
-#: How long to listen for an answer before looking whether the server has told of the line's end (seconds).
-PATIENCE = 1.0
+#: How long to listen for an answer before looking whether the server has told of the line's end (in us).
+PATIENCE_US = 1_000_000
 _CHUNK = 256 << 10
 
 #: Of a function, and of a method of a class.
@@ -121,7 +122,8 @@ class Line:
     """One call at a time."""
 
     def __init__(self, sock: socket.socket, call: Call, function: _Function) -> None:
-        sock.settimeout(PATIENCE)
+        # The kernel's timeout: Python's own costs a poll before each send and receive.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", *divmod(PATIENCE_US, 10**6)))
         self._socket = sock
         self._frames = protocol.Unframer()
         self._call = call
@@ -149,8 +151,13 @@ class Line:
             raise
 
     def hang_up(self) -> None:
-        self._socket.close()
+        self._close()
         self._call.close()
+
+    def _close(self) -> None:
+        with suppress(OSError):  # also where a process that was forked still has it
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
     def _answer(self, arguments: bytes) -> bytes | None:
         """None: the line has ended."""
@@ -168,7 +175,7 @@ class Line:
         while True:
             try:
                 data = self._socket.recv(_CHUNK)
-            except TimeoutError:
+            except BlockingIOError:
                 if self._has_ended():
                     return False
                 continue
@@ -187,7 +194,7 @@ class Line:
 
     def _outcome(self) -> Outcome | None:
         """The line has ended: what that means for the call."""
-        self._socket.close()  # should it be us who did not like it
+        self._close()  # should it be us who did not like it
         habit = self._function.habit
         try:
             event = self._end or self._call.next()

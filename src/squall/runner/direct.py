@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from squall.runner import protocol, streams
@@ -32,6 +33,8 @@ class Line:
             os.close(page)
 
     def close(self) -> None:
+        with suppress(OSError):  # also where a process that user code has forked still has it
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._page.close()
         self._prints.close()
