@@ -249,6 +249,54 @@ def test_who_stops_waiting_cancels(world: World, monkeypatch: pytest.MonkeyPatch
     assert world.lines._functions[KEY].idle == []
 
 
+def test_an_interrupt_after_the_answer_leaves_a_line_that_works(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = world.line()
+    answer = direct.Line._answer
+
+    def interrupted(line: direct.Line, arguments: bytes) -> bytes | None:
+        answer(line, arguments)
+        raise KeyboardInterrupt
+
+    world.answer(output(1, b""))
+    with monkeypatch.context() as patch:
+        patch.setattr(direct.Line, "_answer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            line.ask(b"")
+    assert world.lines._functions[KEY].idle == [], "a line that has hung up is nobody's"
+
+
+def test_a_call_on_a_line_that_has_hung_up_goes_by_way_of_the_server(world: World) -> None:
+    line = world.line()
+    line.hang_up()
+    assert line.ask(b"") is None
+
+
+def test_a_closed_client_keeps_no_line(world: World) -> None:
+    line = world.line()
+    world.lines.close()
+    world.answer(output(1, b"result"))
+    assert line.ask(b"") == b"result"
+    assert world.lines._functions[KEY].idle == []
+    assert world.server.closed
+
+
+def test_lines_that_nobody_uses_are_let_go_of(world: World) -> None:
+    line = world.line()
+    world.answer(output(1, b""))
+    line.ask(b"")
+    line.used -= 60
+    assert world.far is not None
+    world.far.close()
+    for _ in range(CALLS):
+        world.lines.called(("fu-2", ""), 0.0)
+    other = world.lines.take(("fu-2", ""), Server)
+    assert other is not None
+    other.hang_up()
+    assert world.lines._functions[KEY].idle == []
+
+
 def test_a_client_that_closes_hangs_up(world: World) -> None:
     line = world.line()
     world.answer(output(1, b""))

@@ -56,6 +56,7 @@ def hang_up(world: Daemon) -> None:
     assert client.lines is not None
     client.lines.close()
     for known in client.lines._functions.values():
+        known.closed = False
         known.habit.pause = known.habit.not_before = 0.0
 
 
@@ -178,6 +179,15 @@ def test_threads_of_one_program_share_a_function_of_one_container(world: Daemon)
     assert len({pid for results in got.values() for _, pid in results}) == 1
 
 
+def test_a_caller_that_stops_in_mid_call_keeps_nobody_waiting(world: Daemon) -> None:
+    hang_up(world)
+    for n in range(20):
+        direct.alone.remote(n)
+    (line,) = lines(world)
+    line._socket.sendall(b"\0\0\1")
+    assert list(direct.alone.map(range(3)))[2][0] == 2
+
+
 def test_a_map_while_there_is_a_line(world: Daemon) -> None:
     dial(world)
     assert list(direct.act.map([""] * 50, range(50))) == list(range(50))
@@ -237,6 +247,17 @@ def test_a_killed_part_loses_no_call(world: Daemon, name: str) -> None:
     caller.join(120)
     assert results == [0.01] * 200
     until(lambda: direct.act.remote("", 8) == 8, "a call afterwards")
+
+
+def test_a_call_that_outlives_its_agent_is_not_made_again(world: Daemon) -> None:
+    counter = direct.Counter()
+    before = [counter.up.remote() for _ in range(30)][-1]
+    killer = threading.Timer(0.5, kill, (world, "node"))
+    killer.start()
+    after = counter.up.remote(3.0)
+    killer.join(120)
+    if world.record.driver == "namespaces":
+        assert after == before + 1
 
 
 def test_a_program_that_is_killed_leaves_its_container_free(world: Daemon) -> None:

@@ -27,17 +27,19 @@ def test_a_call_runs_since_the_runner_says_so_as_far_as_that_can_be(
     runner: tuple[Page, int], since: float, seen: float
 ) -> None:
     page, theirs = runner
-    os.pwrite(theirs, direct.PAGE.pack(3, since), 0)
+    os.pwrite(theirs, direct.PAGE.pack(3, since, 7.5), 0)
     os.close(theirs)
     assert page.since(200.0) == seen
     assert page.calls() == 3
+    assert page.seconds() == 7.5
 
 
 def test_no_number_of_calls_is_too_large(runner: tuple[Page, int]) -> None:
     page, theirs = runner
     os.pwrite(theirs, b"\xff" * direct.PAGE.size, 0)
     os.close(theirs)
-    assert page.calls() == 1 << 62
+    assert page.calls() == 1 << 32
+    assert page.seconds() == 0, "no number at all"
 
 
 @pytest.mark.parametrize("size", [0, 1 << 20])

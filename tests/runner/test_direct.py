@@ -50,7 +50,7 @@ class Caller:
         return frame.payload
 
     def noted(self) -> tuple[int, float]:
-        count, since = direct.PAGE.unpack(os.pread(self.page, direct.PAGE.size, 0))
+        count, since, _ = direct.PAGE.unpack(os.pread(self.page, direct.PAGE.size, 0))
         return count, since
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ def test_what_may_not_go_over_the_line_ends_it(caller: Caller, answer: Answer) -
     thread = caller.serve(lambda _number, _payload: answer)
     assert caller.ask(1) == b""
     thread.join(20)
-    assert caller.answer == answer
+    assert caller.answer == Answer({**answer.header, "n": 1}, answer.payload)
 
 
 @pytest.mark.parametrize("how", ["python", "descriptor", "program"])
@@ -126,7 +126,7 @@ def test_what_was_printed_is_told_first(caller: Caller, how: str) -> None:
     assert caller.ask(1) == b"x"
     assert caller.ask(2) == b""
     thread.join(20)
-    assert caller.answer == Answer({}, b"x")
+    assert caller.answer == Answer({"n": 2}, b"x")
 
 
 def test_a_slow_call_is_answered_the_long_way(caller: Caller) -> None:
@@ -137,7 +137,7 @@ def test_a_slow_call_is_answered_the_long_way(caller: Caller) -> None:
     thread = caller.serve(run)
     assert caller.ask(1) == b""
     thread.join(20)
-    assert caller.answer == Answer({}, b"x")
+    assert caller.answer == Answer({"n": 1}, b"x")
 
 
 def test_when_the_agent_says_anything_the_line_ends_and_nothing_more_begins(caller: Caller) -> None:
@@ -153,6 +153,41 @@ def test_a_silent_caller_loses_its_line(caller: Caller, monkeypatch: pytest.Monk
     caller.serve(reverse).join(20)
     assert caller.answer == Answer({"s": "done", "n": 0})
     assert caller.socket.recv(1) == b""
+
+
+def test_a_caller_that_stalls_within_a_call_keeps_nobody_waiting(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = protocol.encode(protocol.INPUT, 1, None, b"x")
+    caller.socket.sendall(whole[:3])
+    thread = caller.serve(reverse)
+    caller.agent.send(b"!")
+    thread.join(20)
+    assert caller.answer == Answer({"s": "done", "n": 0})
+    monkeypatch.setattr(direct, "IDLE", 0.2)
+    other = Caller()
+    try:
+        thread = other.serve(reverse)
+        for piece in whole[:-1]:  # however little by little
+            try:
+                other.socket.sendall(bytes([piece]))
+            except OSError:
+                break
+            thread.join(0.05)
+        thread.join(20)
+        assert other.answer == Answer({"s": "done", "n": 0})
+    finally:
+        other.close()
+
+
+def test_a_caller_that_does_not_read_gets_its_answer_the_long_way(caller: Caller) -> None:
+    caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    caller.line._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    answer = Answer({}, b"y" * protocol.INLINE)
+    thread = caller.serve(lambda _number, _payload: answer)
+    caller.socket.sendall(protocol.encode(protocol.INPUT, 1, None, b"x"))
+    thread.join(20)
+    assert caller.answer == Answer({"n": 1}, answer.payload)
 
 
 def test_the_end_is_heard_also_where_user_code_has_forked(caller: Caller) -> None:

@@ -20,6 +20,7 @@ from squall import exception
 from squall.client.api import ServiceRefusal
 from squall.runner import protocol
 from squall.runner.protocol import BadFrame
+from squall.runner.protocol import direct as runner
 from squall.wire.values import InputItem, Outcome, OutputItem, Payload
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Habit:
 class _Function:
     habit: Habit = field(default_factory=Habit)
     idle: list[Line] = field(default_factory=list)
+    closed: bool = False
 
 
 class Lines:
@@ -102,10 +104,21 @@ class Lines:
     def close(self) -> None:
         """Hang up. Lines that are in use go on."""
         for known in self._functions.values():
+            known.closed = True
             while known.idle:
                 known.idle.pop().hang_up()
 
+    def _hang_up_old(self) -> None:
+        """Those whose runners have hung up long ago keep a descriptor each."""
+        before = time.monotonic() - 2 * runner.IDLE
+        for known in tuple(self._functions.values()):
+            for line in [line for line in known.idle if line.used < before]:
+                with suppress(ValueError):  # another thread has taken it
+                    known.idle.remove(line)
+                    line.hang_up()
+
     def _open(self, known: _Function, open_call: Callable[[], Call]) -> Line | None:
+        self._hang_up_old()
         ours, theirs = socket.socketpair()
         with theirs:
             name = self._offer(theirs)
@@ -129,6 +142,9 @@ class Line:
         self._call = call
         self._function = function
         self._number = 0
+        self._hung_up = False
+        #: When it last gave a result (monotonic seconds).
+        self.used = time.monotonic()
         self._end: Event | None = None
 
     def ask(self, arguments: bytes) -> bytes | Outcome | None:
@@ -140,17 +156,25 @@ class Line:
         self._number += 1
         try:
             result = self._answer(arguments)
-            if result is not None:
-                self._function.idle.append(self)
-                return result
-            return self._outcome()
+            outcome = self._outcome() if result is None else None
         except BaseException:
-            with suppress(exception.Error):
-                self._call.cancel()
-            self.hang_up()
+            try:
+                with suppress(exception.Error):
+                    self._call.cancel()
+            finally:
+                self.hang_up()
             raise
+        if result is None:
+            return outcome
+        self.used = time.monotonic()
+        if self._function.closed:
+            self.hang_up()
+        else:
+            self._function.idle.append(self)
+        return result
 
     def hang_up(self) -> None:
+        self._hung_up = True
         self._close()
         self._call.close()
 
@@ -172,12 +196,14 @@ class Line:
         return frame.payload if right else None
 
     def _receive(self) -> bool:
+        ended = False
         while True:
             try:
-                data = self._socket.recv(_CHUNK)
+                data = self._socket.recv(_CHUNK, socket.MSG_DONTWAIT if ended else 0)
             except BlockingIOError:
-                if self._has_ended():
+                if ended:
                     return False
+                ended = self._has_ended()  # and what was said before that is here by now
                 continue
             self._frames.feed(data)
             return bool(data)
@@ -194,6 +220,8 @@ class Line:
 
     def _outcome(self) -> Outcome | None:
         """The line has ended: what that means for the call."""
+        if self._hung_up:  # by another thread: nobody tells of the end
+            return None
         self._close()  # should it be us who did not like it
         habit = self._function.habit
         try:

@@ -408,8 +408,7 @@ class Conversation(Payloads):
 
     def _give(self, attempt: Attempt) -> None:
         item = attempt.input
-        fd = self._fetched.pop(attempt, None)
-        data = b""
+        fd, data = self._fetched.pop(attempt, None), b""
         if fd is None:
             data, fd = payloads.given(item.payload.data)
         elif direct.is_direct(item):
@@ -442,7 +441,8 @@ class Conversation(Payloads):
     def _finished(self, attempt: Attempt, outcome: Outcome, seconds: float) -> None:
         item = attempt.input
         index = int(item.input.rpartition(":")[2] or 0)
-        outcome.yields = attempt.page.calls() if attempt.page is not None else outcome.yields
+        if attempt.page is not None:
+            outcome.yields, seconds = attempt.page.calls(), attempt.page.seconds()
         outcomes.hop(item, "agent.output", time.monotonic())
         output = NodeOutput(
             item.input, item.attempt, OutputItem(index, outcome, item.attempt, item.trace), seconds

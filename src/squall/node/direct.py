@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 #: A call over a line that runs for so many seconds is not quick: the server hears of it.
 SLOW = 0.1
-_MOST = 1 << 62
+#: Calls, and seconds, of one line, as far as a runner is believed.
+_MOST = 1 << 32
 
 
 def is_direct(item: NodeInput) -> bool:
@@ -56,6 +57,11 @@ class Page:
         """When the call that runs began; now, if none does."""
         since = self._read()[1]
         return float(min(max(since, self._began), now)) if since > 0 else now
+
+    def seconds(self) -> float:
+        """How long those ran that have ended."""
+        seconds = self._read()[2]
+        return min(float(seconds), _MOST) if seconds > 0 else 0.0
 
     def __del__(self) -> None:
         os.close(self._fd)

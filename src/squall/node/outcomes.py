@@ -30,7 +30,7 @@ def of(header: Mapping[str, Any], yields: int, payload: Payload | str) -> Outcom
         return Outcome("failed", error=ErrorInfo("ServiceError", payload))
     status = header.get("s", "ok")
     if status == "ok":
-        return Outcome("ok", payload)
+        return Outcome("ok", payload, yields=yields)
     if status == "done":
         return Outcome("done", yields=yields)
     if status == "cancelled":

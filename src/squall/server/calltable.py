@@ -133,7 +133,8 @@ class CallTable:
             entry.call.function.inputs += output.outcome.yields - 1
             entry.call.function.ended += output.outcome.yields - 1
         entry.call.function.ended += 1
-        entry.call.function.failed += output.outcome.status not in ("ok", "done")
+        begun = entry.call.kind != "direct" or output.outcome.yields > 0
+        entry.call.function.failed += begun and output.outcome.status not in ("ok", "done")
         if entry.call.durable:
             self.durable[entry.call.workspace] -= 1
             self.forget(entry)

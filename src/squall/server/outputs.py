@@ -143,8 +143,11 @@ class OutputRouter:
             if node is not None:
                 node.acknowledge(entry.id, output.attempt)
             return
-        if entry.call.kind != "direct":  # how long its calls took, nobody has told
-            entry.call.function.tallies.ended(output.outcome.status, seconds, self._clock.wall())
+        tallies = entry.call.function.tallies
+        if entry.call.kind == "direct":
+            tallies.line_ended(output.outcome.status, output.outcome.yields, seconds, self._clock.wall())
+        else:
+            tallies.ended(output.outcome.status, seconds, self._clock.wall())
         if output.trace is not None:
             output.trace.append(("server.delivered", self._clock.now()))
         if entry.call.durable:

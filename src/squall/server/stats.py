@@ -41,6 +41,15 @@ class Tallies:
             self._minutes.append(Tally(start))
         self._minutes[-1].add(Tally(start, Counter({status: 1}), seconds, seconds))
 
+    def line_ended(self, status: str, calls: int, seconds: float, now: float) -> None:
+        """A direct line has, after so many calls of so long in all, the last of which ended so."""
+        if not calls:
+            return
+        self.ended("ok" if status == "done" else status, seconds, now)
+        newest = self._minutes[-1]
+        newest.ended["ok"] += calls - 1
+        newest.longest = max(newest.longest, seconds / calls)
+
     def within(self, since: float, until: float) -> Iterable[Tally]:
         """The minutes that lie, in part at least, within these bounds; 0 is no bound."""
         for minute in self._minutes:

@@ -67,8 +67,9 @@ class Counter:
         self.count = 0
 
     @squall.method()
-    def up(self) -> int:
+    def up(self, seconds: float = 0.0) -> int:
         self.count += 1
+        time.sleep(seconds)
         return self.count
 
     @squall.method()

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import struct
 
-#: What a runner notes where its agent reads it: calls begun, and since when one runs (CLOCK_MONOTONIC
-#: seconds; 0: none does).
-PAGE = struct.Struct("<Qd")
+#: What a runner notes where its agent reads it: calls begun, since when one runs (CLOCK_MONOTONIC seconds; 0:
+#: none does), and the seconds of those that have ended.
+PAGE = struct.Struct("<Qdd")
 #: A runner closes a line on which nothing was said for so many seconds.
 IDLE = 1.0
 #: A call that took more seconds ends its line: the function is not one for it.
