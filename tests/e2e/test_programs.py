@@ -167,8 +167,9 @@ def test_a_signal_ends_what_runs(here: Daemon, folder: Path, number: signal.Sign
         "@app.function()\ndef endless():\n    print('it runs')\n    time.sleep(600)\n"
         "@app.local_entrypoint()\ndef main():\n    endless.remote()\n"
     )
+    reset = ["env", f"--default-signal={number.name[3:]}"]  # which nohup has the tests ignore
     with subprocess.Popen(
-        here.command("run", "endless.py"), cwd=folder, env=here.environ(), text=True,
+        [*reset, *here.command("run", "endless.py")], cwd=folder, env=here.environ(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None
