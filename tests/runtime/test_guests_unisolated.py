@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from squall.runtime.process import ProcessRuntime
 from squall.runtime.spec import Command, ContainerSpec, ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from squall.runtime.driver import Guest
@@ -84,6 +85,15 @@ def test_terminal(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+@pytest.fixture
+def hangups_count() -> Iterator[None]:
+    """Also where the tests run under nohup, which has programs ignore them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_count")
 def test_close_hangs_up(tmp_path: Path) -> None:
     async def test(runtime: ProcessRuntime) -> None:
         guest = await runtime.join("ct-1", Command(("sleep", "600")))
