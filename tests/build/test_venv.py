@@ -75,7 +75,9 @@ def test_a_failing_command_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(BuildError) as caught:
         ensure(made_by, run("true", "echo oh no; exit 9"))
 
-    assert str(caught.value) == "step 1 of 1 (run_commands true and 1 more) failed with exit code 9"
+    failure, _, hint = str(caught.value).partition("; ")
+    assert failure == "step 1 of 1 (run_commands true and 1 more) failed with exit code 9"
+    assert hint.startswith("the process driver runs commands on the machine itself, as the agent's user")
     assert caught.value.tail == "oh no"
     assert list((tmp_path / "venvs").iterdir()) == []
 

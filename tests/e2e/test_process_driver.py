@@ -14,8 +14,26 @@ from tests.e2e.kit import Daemon, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+IMAGE = """
+import squall
+
+app = squall.App("image", image=squall.Image.debian_slim().run_commands("exit 7"))
+
+
+@app.function()
+def f():
+    pass
+
+
+@app.local_entrypoint()
+def main():
+    f.remote()
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,6 +65,14 @@ def test_failures() -> None:
         calls.leave.remote("_exit")
     with pytest.raises(exception.FunctionTimeoutError):
         calls.slow.remote(600)
+
+
+def test_commands_of_images(world: Daemon, tmp_path: Path) -> None:
+    """They run on the machine itself, and one that fails says so."""
+    (tmp_path / "image.py").write_text(IMAGE, "utf-8")
+    failed = world.squall("run", "-q", "image.py", cwd=tmp_path, code=1).stderr.splitlines()
+    told = "squall: step 1 of 1 (run_commands exit 7) failed with exit code 7; the process driver runs"
+    assert failed[-1].startswith(told)
 
 
 @pytest.mark.parametrize("name", ["server", "node"])

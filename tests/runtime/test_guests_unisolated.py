@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from squall.runtime.double import DoubleRuntime
 from squall.runtime.driver import DriverError
 from squall.runtime.process import ProcessRuntime
 from squall.runtime.spec import Command, ContainerSpec, ExitStatus
+from tests.house.slowness import SLOWNESS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -81,6 +84,48 @@ def test_terminal(tmp_path: Path) -> None:
         assert "33 44" in said
         assert await guest.wait() == ExitStatus(signal=9)
         guest.close()
+
+    run(tmp_path, test)
+
+
+AS_ORDINARY_USER = """
+import asyncio, os
+from squall.runtime.capabilities import set_caps
+from squall.runtime.process_guest import ProcessGuest
+from squall.runtime.spec import Command
+
+async def story():
+    guest = ProcessGuest.started(Command(("tty",), terminal=(1, 1)), dict(os.environ), "/")
+    await guest.wait()
+    print(os.read(guest.stdout, 100).decode())
+    guest.close()
+
+set_caps(0)
+asyncio.run(story())
+"""
+
+
+def test_terminal_of_a_user_without_privileges() -> None:
+    """As the agent is: /dev/pts/ptmx opens for nobody on most hosts, whom root's capabilities do not stop."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_ORDINARY_USER],
+        capture_output=True, text=True, env=environment, timeout=60 * SLOWNESS, check=False,
+    )  # fmt: skip
+    assert "/dev/pts/" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("call", ["openpty", "pipe"])
+def test_nothing_left_to_talk_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def test(runtime: ProcessRuntime) -> None:
+        monkeypatch.setattr(os, call, full)
+        command = Command(("true",), terminal=(24, 80) if call == "openpty" else None)
+        with pytest.raises(DriverError, match=r"no terminal or pipe left.*Too many open files"):
+            await runtime.join("ct-1", command)
+        monkeypatch.undo()
 
     run(tmp_path, test)
 

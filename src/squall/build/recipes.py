@@ -36,11 +36,12 @@ class Stage:
         line = " ".join(self.action.title.split())
         return line if len(line) <= MAX_TITLE else line[: MAX_TITLE - 3] + "..."
 
-    def check(self, result: StepResult) -> None:
+    def check(self, result: StepResult, hint: str = "") -> None:
         """Raises BuildError, with the last lines of the output, unless the step ended well."""
         if result.exit_code != 0:
             where = f"step {self.number} of {self.total} ({self.title})"
-            raise BuildError(f"{where} failed with exit code {result.exit_code}", result.tail)
+            why = f"; {hint}" if hint else ""
+            raise BuildError(f"{where} failed with exit code {result.exit_code}{why}", result.tail)
 
 
 class Log:

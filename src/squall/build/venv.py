@@ -90,7 +90,7 @@ class VenvBuilder(Builder):
                 config = stage.action.configure(config)
                 bench.configure(config)
                 if stage.action.makes_layer:
-                    stage.check(await stage.action.run(bench))
+                    stage.check(await stage.action.run(bench), stage.action.unisolated)
             await records.sync(folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

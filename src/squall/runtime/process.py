@@ -41,6 +41,7 @@ LOSSES = (
     "CPU and the number of processes are not limited; a memory limit holds for each process by itself.",
     "The network is not filtered, and block_network is refused.",
     "An image is a virtual environment: apt_install and copied files are refused.",
+    "run_commands of an image run on the machine itself.",
     "One workspace only.",
     "Running functions end, and run again, when the node agent restarts.",
 )

@@ -48,12 +48,11 @@ class ProcessGuest(Guest):
     def started(cls, command: Command, env: Mapping[str, str], cwd: str) -> ProcessGuest:
         """Run it with just this environment. Raises `DriverError`."""
         argv = command.argv
-        if command.terminal is None:
-            inside, outside = _pipes()
-        else:
-            master, slave = terminals.open_pair()
-            terminals.resize(master, *command.terminal)
-            inside, outside = [slave] * 3, [master]
+        try:
+            inside, outside = _terminal(*command.terminal) if command.terminal else _pipes()
+        except OSError as error:
+            raise DriverError(f"this machine has no terminal or pipe left to give: {error}") from error
+        if command.terminal:
             argv = (sys.executable, "-I", "-S", "-c", _TAKE_TERMINAL, *argv)
         try:
             process = subprocess.Popen(
@@ -105,6 +104,13 @@ class ProcessGuest(Guest):
         with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
             status = ExitStatus(code=code) if code >= 0 else ExitStatus(signal=-code)
             loop.call_soon_threadsafe(self._ended.set_result, status)
+
+
+def _terminal(rows: int, columns: int) -> tuple[list[int], list[int]]:
+    """By /dev/ptmx, which is everybody's; hosts mostly keep that of /dev/pts itself to nobody."""
+    master, slave = os.openpty()
+    terminals.resize(master, rows, columns)
+    return [slave] * 3, [master]
 
 
 def _pipes() -> tuple[list[int], list[int]]:

@@ -12,7 +12,10 @@ _TIOCSPTLCK, _TIOCGPTPEER = 0x4004_5431, 0x5441
 
 
 def open_pair() -> tuple[int, int]:
-    """Master and slave of a new one of the devpts at /dev/pts. The slave is opened by no path at all."""
+    """Master and slave of a new one of the devpts at /dev/pts. The slave is opened by no path at all.
+
+    For containers, whose own devpts lets everybody: on hosts its multiplexer is mostly nobody's to open.
+    """
     flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
     master = os.open("/dev/pts/ptmx", flags)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from squall.build.base import StepResult
 from squall.build.steps.step import ImageStep
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Run(ImageStep):
     commands: tuple[str, ...]
+
+    unisolated: ClassVar[str] = (
+        "the process driver runs commands on the machine itself, as the agent's user; to be root of an image "
+        "they need the namespaces driver (`squall doctor` says what for)"
+    )
 
     @classmethod
     def parse(cls, args: Arguments) -> Run:

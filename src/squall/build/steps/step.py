@@ -51,6 +51,8 @@ class ImageStep(ABC):
 
     #: Why the process driver cannot do it and what to do instead; empty where it can.
     refusal: ClassVar[str] = ""
+    #: What the process driver adds when it fails there; empty where nothing is different.
+    unisolated: ClassVar[str] = ""
     #: Whether it writes files. Others change the configuration alone.
     makes_layer: ClassVar[bool] = True
 
