@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from squall.build.steps.run import Run
 from tests.bad_input.conftest import until
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ def test_a_module_that_the_image_does_not_have(user: Desk) -> None:
         ),
         (
             "run_commands('echo a clear reason >&2; exit 7')",
-            "step 1 of 1 (run_commands echo a clear reason >&2; exit 7) failed with exit code 7",
+            "step 1 of 1 (run_commands echo a clear reason >&2; exit 7) failed with exit code 7; "
+            + Run.unisolated,
             "a clear reason",
         ),
     ],
