@@ -5,6 +5,7 @@ They load on first use: a user's file imports squall in the container too, where
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 # Type checkers take it for true by its name; importing `typing` would cost more than all the rest.
@@ -80,16 +81,14 @@ def __getattr__(name: str) -> object:
 
 
 def _missing(name: str) -> Exception:
-    """Names that begin with an underscore are asked for by machinery, which needs no advice.
-
-    What comes with a later version is no AttributeError: `from squall import ...` would hide the advice.
-    """
+    """Names that begin with an underscore are asked for by machinery, which needs no advice."""
     if not name.startswith("_"):
-        from squall.sdk.unavailable import NAMES, missing_name
+        from squall.sdk.unavailable import missing_name
 
-        if name in NAMES:
-            return missing_name(name)
-    return AttributeError(f"module 'squall' has no attribute {name!r}")
+        if (advice := missing_name(name)) is not None:
+            return advice
+    # With the two, Python says which name was meant.
+    return AttributeError(f"module 'squall' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

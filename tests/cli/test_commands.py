@@ -20,7 +20,7 @@ from squall.client.daemon_record import DaemonRecord, Process
 from squall.wire import codec, control
 from squall.wire import messages as m
 from squall.wire import secrets as wire_secrets
-from squall.wire.values import LogItem
+from squall.wire.values import ClassSpec, LogItem, MethodSpec
 from tests.client.fake_server import FakeServer, Peer
 from tests.house.source import SRC
 
@@ -40,6 +40,7 @@ ANSWERS: dict[str, Any] = {
         3,
         2,
         1,
+        elsewhere=control.Counts(1, 2, 0),
     ),
     "app.list": control.AppList(
         [control.AppInfo("ap-1", "hello", "deployed", 1e9, 4, 2, tags={"team": "a"})]
@@ -99,6 +100,10 @@ def asked(server: FakeServer) -> m.Request:
 
 def test_status(server: FakeServer) -> None:
     text = run("status").output
+    assert (
+        "Elsewhere:      1 app, 2 containers and 0 waiting inputs of other environments and workspaces"
+        in text
+    )
     assert "Workspace:      default" in text
     assert "Waiting inputs: 1" in text
     assert "H100:8" in text
@@ -180,6 +185,28 @@ def test_function_info_and_calls(server: FakeServer) -> None:
         "fc-1", "map", "running", "3/9", "-",
     ]  # fmt: skip
     assert json.loads(run("function", "calls", "hello::f", "--json").output)[0]["durable"] is True
+
+
+def test_a_method_by_its_name(server: FakeServer) -> None:
+    methods = {"predict": MethodSpec(), "stream": MethodSpec(is_generator=True)}
+    model = control.FunctionInfo("fu-2", "ap-1", "Model", class_=ClassSpec(methods))
+
+    def answer(peer: Peer, request: m.Request) -> None:
+        wants = codec.unpack(request.body, control.FunctionLookup) if "lookup" in request.method else None
+        if wants is not None and wants.name != "Model":
+            peer.send(m.Failure(request.id, "not_found", f"no function {wants.name}"))
+        else:
+            peer.send(m.Response(request.id, codec.pack(model if wants else ANSWERS[request.method])))
+
+    server.on[m.Request] = answer
+    assert "Kind:           class with predict, stream\n" in run("function", "info", "hello::Model").output
+    text = run("function", "info", "hello::Model.stream").output
+    assert "Function:       fu-2\n" in text
+    assert "Kind:           method stream (generator) of class Model, whose numbers these are\n" in text
+    assert run("function", "calls", "hello::Model.predict").output.startswith("Call")
+    wrong = run("function", "info", "hello::Model.nothing", code=1).output
+    assert wrong == "squall: Model of app hello has no method nothing; it has predict, stream.\n"
+    assert run("function", "info", "hello::nothing", code=1).output == "squall: no function nothing\n"
 
 
 def test_function_logs(server: FakeServer) -> None:

@@ -295,6 +295,41 @@ def test_a_missing_package_here(server: FakeServer, write: Callable[[str], str])
     )
 
 
+def test_what_lies_in_the_current_folder_is_found(server: FakeServer, write: Callable[..., str]) -> None:
+    write("", "cli_lib/__init__.py")
+    write("FACTOR = 4", "cli_lib/factors.py")
+    source = "from cli_lib.factors import FACTOR\n" + textwrap.dedent(MAIN)
+    assert squall_("run", write(source, "cli_jobs/train.py")).stdout == "result 6\n"
+    (app,) = server.apps.values()
+    assert app.specs["double"].module == "train"
+
+
+def test_a_missing_part_of_a_package_of_ones_own(server: FakeServer, write: Callable[..., str]) -> None:
+    write("", "cli_lib_b/__init__.py")
+    told = squall_("run", write("import cli_lib_b.gone\n")).stderr.splitlines()[-1]
+    assert told.endswith(
+        f"(cli_lib_b is found in {os.getcwd()}/cli_lib_b, and has no such module: a slip of the pen, or "
+        "another cli_lib_b?)"
+    )
+
+
+def test_a_package_of_ones_own_that_lies_elsewhere(
+    server: FakeServer, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write("", "cli_lib_c/__init__.py")
+    write("import cli_lib_c\n", "cli_jobs_c/sub/train.py")
+    monkeypatch.chdir(tmp_path / "cli_jobs_c")
+    told = squall_("run", "sub/train.py").stderr.splitlines()[-1]
+    assert told.endswith(f"(there is {tmp_path}/cli_lib_c: run it from {tmp_path}, or install it here)")
+
+
+def test_a_relative_import_without_a_package(server: FakeServer, write: Callable[..., str]) -> None:
+    told = squall_("run", write("from . import more\n")).stderr.splitlines()[-1]
+    assert told.endswith(
+        "(a relative import needs an __init__.py beside the file, or `squall run -m PACKAGE.MODULE`)"
+    )
+
+
 def test_a_wrong_parameter_shows_its_line(server: FakeServer, write: Callable[[str], str]) -> None:
     result = squall_("run", write("@app.function(gpus='H100')\ndef f(): pass\n"))
     assert result.stderr == (

@@ -48,6 +48,12 @@ def test_the_environment_names_a_server(monkeypatch: pytest.MonkeyPatch) -> None
     assert (credentials.token, credentials.environment) == ("secret", "staging")
 
 
+def test_a_token_without_a_server_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUALL_TOKEN", "secret")
+    with pytest.raises(exception.InvalidError, match="no server that it is for: set SQUALL_SERVER_URL"):
+        way(start=True)
+
+
 def test_the_file_names_a_server_and_the_environment_wins(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

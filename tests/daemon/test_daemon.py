@@ -158,6 +158,18 @@ def test_what_a_killed_daemon_left_can_be_stopped(state: str) -> None:
     until(lambda: ours(state) == [])
 
 
+def test_one_that_a_program_started_makes_way_once_it_idles(state: str) -> None:
+    client = connect()
+    old = record(state).process
+    told = run("daemon", "start", code=1)
+    assert "The daemon that a program started for itself is still at work" in told
+    assert record(state).process == old
+    client.close()
+    assert "Replaced the daemon that a program had started for itself." in run("daemon", "start")
+    assert record(state).process != old
+    assert record(state).idle_exit == 0
+
+
 def test_tcp_wants_a_token(state: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

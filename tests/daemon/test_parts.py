@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +16,7 @@ from squall.daemon import host, main, privileges, programs, state, view
 from squall.daemon.options import Options, parse
 from squall.daemon.view import Identity
 from squall.exception import ConflictError, InvalidError
-from squall.wire.control import Status
+from squall.wire.control import Counts, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -242,10 +242,14 @@ def test_large_logs_are_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"sessions": 1, "waiting_inputs": 1}, False, True),
         ({"sessions": 1, "apps": 3}, False, False),
         ({"sessions": 1, "apps": 3}, True, True),
+        ({"sessions": 1, "elsewhere": Counts(apps=1)}, False, False),
+        ({"sessions": 1, "elsewhere": Counts(apps=1)}, True, True),
+        ({"sessions": 1, "elsewhere": Counts(apps=1, containers=1)}, False, True),
+        ({"sessions": 1, "elsewhere": Counts(apps=1, waiting_inputs=1)}, False, True),
     ],
 )
-def test_what_a_daemon_is_needed_for(status: dict[str, int], *, remote: bool, needed: bool) -> None:
-    counts = {"apps": 0, "containers": 0, "waiting_inputs": 0, **status}
+def test_what_a_daemon_is_needed_for(status: dict[str, Any], *, remote: bool, needed: bool) -> None:
+    counts: dict[str, Any] = {"apps": 0, "containers": 0, "waiting_inputs": 0, **status}
     assert main.needed(Status("0", 1, "default", "main", [], **counts), remote=remote) is needed
 
 

@@ -37,6 +37,17 @@ def test_a_missing_package_says_which_and_what_to_do(agent: Agent) -> None:
     assert stderr.decode().splitlines() == [message]
 
 
+def test_a_missing_part_of_a_package_that_is_there(agent: Agent) -> None:
+    (agent.source / "own").mkdir()
+    (agent.source / "own" / "__init__.py").write_text("")
+    frame, _ = failure(agent, "import own.gone\ndef f(): pass\n")
+    init = agent.source / "own" / "__init__.py"
+    assert frame.header["message"] == (
+        f"work imports own.gone, which {init} does not bring along: was its file sent, or is it of another "
+        "version of own?"
+    )
+
+
 def test_a_module_that_raises(agent: Agent) -> None:
     frame, stderr = failure(agent, "def g():\n    raise ValueError('at import')\ng()\n")
     assert frame.header["message"] == "importing work failed: ValueError: at import"

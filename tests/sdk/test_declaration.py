@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def test_bounds_are_written_in_full() -> None:
+    with pytest.raises(InvalidError, match=r"give a number of MiB from 1 to 1073741824$"):
+        declare({"memory": 0})
+    with pytest.raises(InvalidError, match=r"give a number of cores from 0\.001 to 1000$"):
+        declare({"cpu": 0})
+
+
 def test_defaults() -> None:
     declared = declare({})
     assert declared.resources == ResourceRequest(125, None, 128, None, None, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
 import threading
 import time
 import traceback
@@ -87,7 +88,7 @@ def test_remote_takes_one_message_and_forgets_its_call(math: Any, server: FakeSe
 
 @pytest.mark.covers("Function.local", "Function.local.aio")
 def test_local(math: Any) -> None:
-    assert math.add(2) == math.add.local(2) == 3
+    assert math.add.local(2) == 3
     assert asyncio.run(math.later.local(3)) == 6
     assert asyncio.run(math.later.local.aio(3)) == 6
     assert asyncio.run(math.add.local.aio(3)) == 4
@@ -100,6 +101,41 @@ def test_exceptions_come_home(math: Any) -> None:
     frames = traceback.extract_tb(caught.value.__traceback__)
     assert [frames[0].name, frames[-1].name] == ["test_exceptions_come_home", "divide"]
     assert frames[-1].line == "return 12 / x"
+
+
+async def _awaited(math: Any) -> None:
+    await math.divide.remote.aio(0)
+
+
+async def _iterated(math: Any) -> None:
+    async for _ in math.divide.map.aio([0]):
+        pass
+
+
+async def _fetched(math: Any) -> None:
+    await (await math.divide.spawn.aio(0)).get.aio()
+
+
+@pytest.mark.parametrize("use", [_awaited, _iterated, _fetched])
+def test_awaited_they_come_home_without_our_frames(math: Any, use: Callable[[Any], Any]) -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        asyncio.run(use(math))
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    ours = [frame.name for frame in frames if os.path.dirname(squall.__file__) in frame.filename]
+    assert frames[-1].name == "divide"
+    assert len(ours) == 1, "Python itself adds the frame where it is raised again"
+
+
+def test_a_stream_that_is_awaited_ends_where_its_reader_stops(math: Any, server: FakeServer) -> None:
+    async def read() -> None:
+        values = math.add.map.aio(range(1000))
+        async for _ in values:
+            break
+        await values.aclose()
+
+    asyncio.run(read())
+    (call,) = server.calls.values()
+    assert call.cancelled
 
 
 @pytest.mark.covers("Function.map", "Function.map.aio")
@@ -425,7 +461,19 @@ def test_a_function_of_a_deployed_app(load: Callable[..., Any], server: FakeServ
     with pytest.raises(NotFoundError, match="no function nothing"):
         squall.Function.from_name("example", "nothing").remote()
     with pytest.raises(ExecutionError, match="has no code here"):
-        add(1)
+        add.local(1)
+
+
+def test_a_bare_call_does_not_say_where(math: Any, server: FakeServer) -> None:
+    with pytest.raises(
+        InvalidError, match=r"^add\(\.\.\.\) .* add\.remote\(.* or add\.local\(\.\.\.\) to run it here$"
+    ):
+        math.add(1)
+    with pytest.raises(InvalidError, match=r"count\.remote_gen\(\.\.\.\) to run it in a container, or"):
+        math.count(1)
+    with pytest.raises(InvalidError, match=r"add\.remote\(\.\.\.\) to run it in a container$"):
+        squall.Function.from_name("example", "add")(1)
+    assert not server.calls
 
 
 def test_parameters_may_have_any_name(load: Callable[..., Any], server: FakeServer) -> None:

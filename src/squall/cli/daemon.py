@@ -74,11 +74,27 @@ def start(state: str, *, foreground: bool, **given: Any) -> None:
         return
     running = daemon_record.read(state)
     if running is not None and _differs(running, given):
+        _make_way(running, state)
+    embedded.ensure(state, _arguments(given))
+    _show(daemon_record.read(state))
+
+
+def _make_way(running: DaemonRecord, state: str) -> None:
+    """A program's own daemon that nobody needs any more is ended. Raises ConflictError for all others."""
+    if not running.idle_exit:
         raise ConflictError(
             f"A daemon runs already, with other options ({_options(running)}): `squall daemon stop` first."
         )
-    embedded.ensure(state, _arguments(given))
-    _show(daemon_record.read(state))
+    from squall.daemon.main import busy
+    from squall.daemon.options import Options
+
+    if busy(Options(state=state)):
+        raise ConflictError(
+            "The daemon that a program started for itself is still at work (`squall status`): wait for its "
+            "end, or end it and what it runs by `squall daemon stop`; then start this one."
+        )
+    embedded.stop(state)
+    click.echo("Replaced the daemon that a program had started for itself.", err=True)
 
 
 def _differs(running: DaemonRecord, given: dict[str, Any]) -> bool:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from squall.cli import output
 from squall.cli.server import server
 from squall.wire.control import Empty
+
+if TYPE_CHECKING:
+    from squall.wire.control import Counts
 
 
 @click.command()
@@ -26,6 +31,7 @@ def status(as_json: bool) -> None:
             ("Apps", found.apps),
             ("Containers", found.containers),
             ("Waiting inputs", found.waiting_inputs),
+            *_elsewhere(found.elsewhere),
         ]
     )
     columns = ("Node", "State", "CPU", "Memory", "GPUs", "Driver", "Containers")
@@ -46,3 +52,14 @@ def status(as_json: bool) -> None:
     for node in found.nodes:
         for loss in node.losses:
             click.echo(f"{node.id}: {loss}")
+
+
+def _elsewhere(others: Counts) -> list[tuple[str, object]]:
+    """What other environments and workspaces of this machine's server have, if anything."""
+    if not others.apps:
+        return []
+    told = (
+        f"{others.apps} app{'s'[: others.apps != 1]}, {others.containers} containers and "
+        f"{others.waiting_inputs} waiting inputs of other environments and workspaces"
+    )
+    return [("Elsewhere", told)]

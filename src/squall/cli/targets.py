@@ -45,9 +45,9 @@ def load(reference: Reference) -> ModuleType:
 
     Raises click.ClickException; what the module itself raises is told, and ends in click's Exit.
     """
+    # Below the file's own folder: `squall run jobs/train.py` finds what lies here, as with Modal's.
+    sys.path.insert(0, os.getcwd())
     name = reference.module if reference.is_module else _module_name(reference.module)
-    if reference.is_module:
-        sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:

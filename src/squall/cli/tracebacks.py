@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import traceback
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ def importing_failed(name: str, error: BaseException) -> click.exceptions.Exit:
         return click.exceptions.Exit(1)
     click.echo(trimmed(error), err=True, nl=False)
     what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
-    hint = _hint(error)
+    hint = _hint(error, name)
     click.echo(f"squall: {name} cannot be imported: {what}{hint}", err=True)
     return click.exceptions.Exit(1)
 
@@ -86,14 +87,37 @@ def _place(error: BaseException) -> str:
     return f" ({file.removeprefix(here)}:{users[-1].lineno})"
 
 
-def _hint(error: BaseException) -> str:
+def _hint(error: BaseException, module: str) -> str:
+    """What to do about a module of the user's that is not found, or not below the package that was meant."""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        top = error.name.partition(".")[0]
-        return (
-            f" (if only the image has {top}, import it inside the function or below "
-            "`with image.imports():`; else install it here)"
-        )
+        return f" ({_missing(error.name, os.path.dirname(os.path.abspath(module)))})"
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return " (a relative import needs an __init__.py beside the file, or `squall run -m PACKAGE.MODULE`)"
     return ""
+
+
+def _missing(name: str, folder: str) -> str:
+    top, dot, _ = name.partition(".")
+    place = _place_of(top) if dot else ""
+    if place:
+        return f"{top} is found in {place}, and has no such module: a slip of the pen, or another {top}?"
+    while folder != os.path.dirname(folder):
+        if os.path.isfile(os.path.join(folder, f"{top}.py")) or os.path.isdir(os.path.join(folder, top)):
+            return f"there is {os.path.join(folder, top)}: run it from {folder}, or install it here"
+        folder = os.path.dirname(folder)
+    return (
+        f"if only the image has {top}, import it inside the function or below "
+        "`with image.imports():`; else install it here"
+    )
+
+
+def _place_of(top: str) -> str:
+    """Where a package is; empty if it is nowhere."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return ""
+    return os.path.dirname(spec.origin) if spec is not None and spec.origin else ""
 
 
 def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:

@@ -55,6 +55,11 @@ def way(*, start: bool, environment: str = "") -> tuple[Endpoint, Credentials]:
         return Endpoint(nested, hint, path=nested, nested=True), Credentials(environment=environment)
     if settings.server_url:
         return remote(settings.server_url), Credentials(settings.token, environment)
+    if settings.token:
+        raise InvalidError(
+            "There is a token and no server that it is for: set SQUALL_SERVER_URL (or server_url in the "
+            "configuration file), or take the token away to use the server of this machine."
+        )
     return local(state_dir(), start=start), Credentials(environment=environment)
 
 

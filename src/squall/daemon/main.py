@@ -124,5 +124,6 @@ def needed(status: Status, *, remote: bool) -> bool:
     Deployed apps alone do only with `remote` clients: those of this machine start a daemon that is away, and
     find the apps in its state.
     """
-    work = status.containers or status.waiting_inputs or status.sessions > 1
-    return bool(work or (remote and status.apps))
+    here, others = status, status.elsewhere
+    work = here.containers or others.containers or here.waiting_inputs or others.waiting_inputs
+    return bool(work or status.sessions > 1 or (remote and (here.apps or others.apps)))

@@ -88,6 +88,9 @@ def told(error: BaseException) -> dict[str, Any]:
 def not_in_image(name: str) -> str:
     """What to do about a module that cannot be imported in this container; one line, after a subject."""
     image, top = os.environ.get("SQUALL_IMAGE_ID", ""), name.partition(".")[0]
+    place = getattr(getattr(sys.modules.get(top), "__spec__", None), "origin", None)
+    if name != top and place:
+        return f"{place} does not bring along: was its file sent, or is it of another version of {top}?"
     return (
         f"the image {image} does not have: "
         f'add .pip_install("{top}") or .add_local_python_source("{top}") to it'

@@ -27,10 +27,14 @@ def whole(name: str, value: object, low: int, high: int, unit: str = "") -> int:
 def number(name: str, value: object, low: float, high: float, unit: str = "") -> float:
     """A number within bounds. Raises InvalidError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise InvalidError(
-            f"{name}={short(value)} is not possible: give a number{unit} from {low:g} to {high:g}"
-        )
+        bounds = f"from {in_full(low)} to {in_full(high)}"
+        raise InvalidError(f"{name}={short(value)} is not possible: give a number{unit} {bounds}")
     return value
+
+
+def in_full(value: float) -> str:
+    """As people write it: 1073741824, not 1.07374e+09."""
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def flag(name: str, value: object) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import ExecutionError, InvalidError
-from squall.sdk import checks, context, sharing
+from squall.sdk import checks, context, sharing, unavailable
 from squall.sdk.blueprint import Blueprint
 from squall.sdk.dual import dual_function
 from squall.sdk.function import Function
@@ -175,6 +175,9 @@ class Cls:
 
     def __repr__(self) -> str:
         return f"<Cls {self.name}>"
+
+
+unavailable.former_methods(Cls, {"lookup": "Cls.from_name(app, name)"})
 
 
 def _restored(name: str, handle: Handle, overrides: Overrides | None) -> Cls:

@@ -28,12 +28,13 @@ class Dual(Generic[P, T]):
         try:
             return finish(self._flow(*self._bound, BLOCKING, *args, **kwargs))
         except BaseException as error:
-            from squall.sdk.splice import without_ours
+            raise users(error)  # SQUALL_TRACEBACK=1 shows all frames
 
-            raise error.with_traceback(without_ours(error))  # noqa: B904 - it is the same one
-
-    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-        return self._flow(*self._bound, ASYNCIO, *args, **kwargs)
+    async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await self._flow(*self._bound, ASYNCIO, *args, **kwargs)
+        except BaseException as error:
+            raise users(error)  # SQUALL_TRACEBACK=1 shows all frames
 
 
 class DualStream(Generic[P, T]):
@@ -46,16 +47,31 @@ class DualStream(Generic[P, T]):
         return _told(iterate(self._flow(*self._bound, BLOCKING, *args, **kwargs)))
 
     def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
-        return self._flow(*self._bound, ASYNCIO, *args, **kwargs)
+        return _told_async(self._flow(*self._bound, ASYNCIO, *args, **kwargs))
 
 
 def _told(values: Iterator[T]) -> Iterator[T]:
     try:
         yield from values
     except BaseException as error:
-        from squall.sdk.splice import without_ours
+        raise users(error)  # SQUALL_TRACEBACK=1 shows all frames
 
-        raise error.with_traceback(without_ours(error))  # noqa: B904 - it is the same one
+
+async def _told_async(values: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    try:
+        async for value in values:
+            yield value
+    except BaseException as error:
+        raise users(error)  # SQUALL_TRACEBACK=1 shows all frames
+    finally:
+        await values.aclose()
+
+
+def users(error: BaseException) -> BaseException:
+    """It leaves Squall: its traceback is the user's, here and in the container."""
+    from squall.sdk.splice import without_ours
+
+    return error.with_traceback(without_ours(error))
 
 
 class dual(Generic[S, P, T]):  # noqa: N801 - a decorator

@@ -11,7 +11,7 @@ from squall.sdk.autoscaler import Autoscaler
 from squall.sdk.call import FunctionCall
 from squall.sdk.dual import dual, dual_function, dual_stream
 from squall.sdk.handles import ById, Deployed, Handle, OfApp, OfContainer
-from squall.sdk.local import Local
+from squall.sdk.local import Local, bare_call
 from squall.sdk.members import generates
 from squall.sdk.modes import ASYNCIO, Access, Mode
 from squall.sdk.variants import Variant
@@ -44,7 +44,7 @@ _LATER = {
 
 
 class Function(Generic[P, R]):
-    """Calls run in a container of the function's image; `f(...)` and `f.local(...)` run right here.
+    """Calls run in a container of the function's image; `f.local(...)` runs right here.
 
     `.remote`, `.map`, `.spawn` and the others block; `.remote.aio` and so on are the same for asyncio.
     """
@@ -247,8 +247,9 @@ class Function(Generic[P, R]):
         """Run the function here, as if it were not decorated."""
         return Local(self._raw())
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._raw()(*args, **kwargs)
+    def __call__(self, /, *_: P.args, **__: P.kwargs) -> R:
+        """Says no: whether it is meant for a container or for here cannot be seen."""
+        raise bare_call(self.name, is_generator=bool(self.is_generator), has_code=self.raw_f is not None)
 
     # ------------------------------------------------------------------------------------------- variants
 
@@ -468,6 +469,9 @@ class Function(Generic[P, R]):
         access = Access(client, environment_name or "")
         handle = Deployed(checks.app_name(app_name), name, access, checks.version(version))
         return Function(name, handle, None, is_generator=None)
+
+
+unavailable.former_methods(Function, unavailable.FORMER_OF_FUNCTIONS)
 
 
 def _variant(name: str, handle: Handle, is_generator: bool | None) -> Function[..., Any]:

@@ -402,3 +402,4 @@ _ELSEWHERE = {
 }
 for _name, _instead in _ELSEWHERE.items():
     setattr(Image, _name, staticmethod(unavailable.method("Image.", _name, _instead)))
+unavailable.former_methods(Image, unavailable.FORMER_OF_IMAGES)

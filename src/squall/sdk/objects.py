@@ -145,7 +145,7 @@ class Obj:
 class Method(Function[P, R]):
     """A method of an object: `.remote`, `.map` and the others run it in the object's containers.
 
-    `.local(...)`, or calling it, runs it here, after the `@enter` methods.
+    `.local(...)` runs it here, after the `@enter` methods.
     """
 
     def __init__(self, owner: Bound, name: str) -> None:
@@ -188,11 +188,15 @@ class _LocalMethod(Local[P, R]):
 
 
 class _OwnMethod(Method[P, R]):
-    """`self.other`, inside the class: called, it is the plain function."""
+    """`self.other`, inside the class: called, it is the plain method, as between any two methods."""
 
     def __init__(self, owner: Bound, marked: Marked[P, R], made: object) -> None:
         super().__init__(owner, marked.name)
         self._plain: Any = marked.raw_f.__get__(made)
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = self._plain(*args, **kwargs)
+        return result
 
     @property
     def local(self) -> Local[P, R]:

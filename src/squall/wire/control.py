@@ -349,10 +349,18 @@ class NodeInfo:
     containers: int = 0
 
 
+@dataclass
+class Counts:
+    apps: int = 0
+    containers: int = 0
+    waiting_inputs: int = 0
+
+
 @dataclass(slots=True)
 class Status:
-    """`status` (Empty) -> Status. On the embedded socket the numbers are those of all workspaces.
+    """`status` (Empty) -> Status: what there is of the session's environment.
 
+    `elsewhere` is what the embedded socket is told besides: of all other environments and workspaces.
     `sessions` counts clients outside of containers, the one that asks included.
     """
 
@@ -365,6 +373,7 @@ class Status:
     containers: int
     waiting_inputs: int
     sessions: int = 0
+    elsewhere: Counts = field(default_factory=Counts)
 
 
 @dataclass(slots=True)

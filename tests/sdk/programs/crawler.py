@@ -50,7 +50,7 @@ def main() -> None:
         values = depth.map(iter([0, 1, 3]))
         print("first", next(values))
         del values
-        print("local", modal.is_local(), fetch.local(0), fetch(1))
+        print("local", modal.is_local(), fetch.local(0), fetch.local(1))
     print("later", asyncio.run(later()))
 
 

@@ -13,6 +13,7 @@ from squall.wire.control import (
     AppPublish,
     AppRef,
     CallRef,
+    Counts,
     FunctionLookup,
     LogsFetch,
     TokenNew,
@@ -126,7 +127,8 @@ async def test_lists_show_what_is_mine(world: World) -> None:
     await other.app(spec(), name="elsewhere", deploy=True)
     assert [a.id for a in (await client.ask("app.list")).apps] == [app.app]
     status = await client.ask("status")
-    assert (status.workspace, status.environment, status.apps) == ("default", "main", 2)
+    assert (status.workspace, status.environment, status.apps) == ("default", "main", 1)
+    assert status.elsewhere == Counts(apps=1)
     await client.connect(token=await world.token(), session="")
     assert (await client.ask("status")).apps == 1, "without the embedded socket, only what is its own"
 
@@ -218,6 +220,11 @@ async def test_bad_names_are_refused(world: World, name: str) -> None:
 async def test_only_the_embedded_socket_makes_workspaces_and_tokens(world: World) -> None:
     admin = await world.client()
     made = await admin.ask("workspace.create", WorkspaceCreate("team"))
+    again = await admin.ask("workspace.create", WorkspaceCreate("team"))
+    assert (again.code, again.message) == (
+        "exists",
+        "there is a workspace 'team' already: `squall token new --workspace team` makes another token for it",
+    )
     node = await admin.ask("token.new", TokenNew("team", "node"))
     assert made.token != node.token
     assert (await admin.ask("token.new", TokenNew("nobody"))).code == "not_found"

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 @handles("workspace.create")
 async def create_workspace(services: Services, session: Session, body: WorkspaceCreate) -> TokenCreated:
     _only_admin(session)
-    await services.store.create_workspace(check_workspace(body.name))
+    name = check_workspace(body.name)
+    if await _exists(services, name):
+        more = f"`squall token new --workspace {name}` makes another token for it"
+        raise Refusal("exists", f"there is a workspace {name!r} already: {more}")
+    await services.store.create_workspace(name)
     return await _token(services, Identity(body.name, "client"))
 
 
@@ -28,11 +32,18 @@ async def new_token(services: Services, session: Session, body: TokenNew) -> Tok
     _only_admin(session)
     if body.role not in auth.ROLES:
         raise Refusal("invalid", f"no role {body.role[:40]!r}: use 'client' or 'node'")
-    try:
-        await services.store.workspace(check_workspace(body.workspace))
-    except NotFound:
-        raise Refusal("not_found", f"no workspace {body.workspace!r}: create it first") from None
+    if not await _exists(services, check_workspace(body.workspace)):
+        create = f"make it with `squall workspace create {body.workspace}`"
+        raise Refusal("not_found", f"no workspace {body.workspace!r}: {create}")
     return await _token(services, Identity(body.workspace, body.role))
+
+
+async def _exists(services: Services, workspace: str) -> bool:
+    try:
+        await services.store.workspace(workspace)
+    except NotFound:
+        return False
+    return True
 
 
 async def _token(services: Services, identity: Identity) -> TokenCreated:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from squall import __version__
 from squall.server.requests.registry import handles
-from squall.wire.control import Empty, NodeInfo, Status
+from squall.wire.control import Counts, Empty, NodeInfo, Status
 from squall.wire.values import PROTOCOL
 
 if TYPE_CHECKING:
+    from squall.server.model import App
     from squall.server.node import Node
     from squall.server.services import Services
     from squall.server.session import Session
@@ -17,22 +18,31 @@ if TYPE_CHECKING:
 
 @handles("status")
 async def status(services: Services, session: Session, _body: Empty) -> Status:
-    """For the machine's own users of all workspaces: by it the daemon knows whether it is needed."""
+    """The machine's own users hear also what else there is; the daemon, whether it is needed."""
     catalog = services.catalog
-    apps = set(catalog.apps.values() if session.admin else catalog.visible(session))
-    waiting = sum(
-        services.scheduler.waiting(f.id) for f in catalog.functions.values() if f.app in apps and f.registered
-    )
+    here = set(catalog.visible(session))
+    own = _counts(services, here)
+    others = _counts(services, set(catalog.apps.values()) - here) if session.admin else Counts()
     return Status(
         __version__,
         PROTOCOL,
         session.workspace,
         session.environment,
         [_node(node) for node in services.nodes.nodes.values()],
-        len(apps),
-        sum(1 for c in services.nodes.containers.values() if c.function.app in apps),
-        waiting,
+        own.apps,
+        own.containers,
+        own.waiting_inputs,
         sum(not other.container for other in services.sessions.sessions.values()),
+        others,
+    )
+
+
+def _counts(services: Services, apps: set[App]) -> Counts:
+    functions = (f for f in services.catalog.functions.values() if f.app in apps and f.registered)
+    return Counts(
+        len(apps),
+        sum(c.function.app in apps for c in services.nodes.containers.values()),
+        sum(services.scheduler.waiting(f.id) for f in functions),
     )
 
 
