@@ -15,6 +15,7 @@ _LATER = {
     "get_app_lifecycle": "use App.lookup(name).info()",
     "image_delete": "images that no app uses any more cost disk space only",
     "list_cluster_reservations": "clusters come with a later version",
+    "flash": "web functions come with a later version",
     "flash_forward": "web functions come with a later version",
     "http_server": "web functions come with a later version",
     "stream": "durable streams come with a later version",

@@ -10,6 +10,7 @@ import pytest
 
 from squall.build.steps.run import Run
 from tests.bad_input.conftest import until
+from tests.house.troubleshooting import met
 
 if TYPE_CHECKING:
     from tests.bad_input.conftest import Desk
@@ -158,6 +159,7 @@ def test_an_image_that_cannot_be_built(user: Desk, step: str, told: str, told_be
         assert (said.code, said.out) == (1, "")
         *before, last = said.err.splitlines()
         assert last == f"squall: {told}"
+        met(last.removeprefix("squall: "), "ImageBuildError: step ... of ... (...) failed with exit code ...")
         assert sum(told_before in line and "Step 1" not in line for line in before) == 1, said.err
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from squall.client import daemon_record
 from squall.wire.values import PROTOCOL
+from tests.house.troubleshooting import met
 
 if TYPE_CHECKING:
     from tests.bad_input.conftest import Desk
@@ -59,8 +60,13 @@ def test_a_client_of_another_version(user: Desk, step: int, who: str) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("squall: the client is squall ")
     assert f"(protocol {PROTOCOL}): upgrade the {who}" in done.stderr
+    line = done.stderr.removeprefix("squall: ")
+    met(
+        line,
+        "VersionError: the client is squall ... (protocol ...), the server is squall ... "
+        "(protocol ...): upgrade the ...",
+    )
 
 
 def test_a_daemon_that_is_newer(user: Desk) -> None:
@@ -98,7 +104,10 @@ def test_tokens_and_names_over_tcp(desk: Desk) -> None:
     revoke_all(desk)
     desk.ok(*start)
     line = desk.refused("status", SQUALL_SERVER_URL=url, SQUALL_TOKEN=token)
-    assert line.startswith("the token is wrong: ")
+    met(
+        line,
+        "AuthError: the token is wrong: make one with `squall token new` on the server and set SQUALL_TOKEN",
+    )
     desk.works()
 
 

@@ -22,6 +22,7 @@ from squall.client.connect import local
 from squall.client.core import Credentials
 from squall.client.daemon_record import DaemonRecord, Process
 from tests.bad_input.conftest import Desk
+from tests.house.troubleshooting import met
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,8 +95,12 @@ def test_the_state_of_another_user(tmp_path: Path) -> None:
     try:
         desk.works()
         os.chown(state / "server", 65534, 65534)
-        assert refused_as(other, desk) == (
-            f"The server in {state} belongs to another user: set SQUALL_STATE to one of your own."
+        line = refused_as(other, desk)
+        assert str(state) in line
+        met(
+            line,
+            "PermissionDeniedError: The server in ... belongs to another user: set SQUALL_STATE "
+            "to one of your own.",
         )
     finally:
         desk.stop()
@@ -212,7 +217,11 @@ def fill_while_spawning(desk: Desk, disk: Path) -> None:
     fill(filler, leave=256 << 10)
     line = spawn_until_refused(increment, kept)
     assert "\n" not in line
-    assert "is full: free some space" in line
+    met(
+        line,
+        "ServiceError: the disk that holds ... is full: free some space; nothing that was "
+        "acknowledged is lost",
+    )
     stuff(filler)
     assert "full: free some space" in desk.refused("run", "good.py")
     filler.unlink()

@@ -15,6 +15,7 @@ from squall.config import Config, load
 from squall.runner.protocol import CLIENT
 from squall.wire import messages as m
 from tests.house.source import SRC
+from tests.house.troubleshooting import met
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +51,14 @@ def test_the_environment_names_a_server(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_token_without_a_server_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQUALL_TOKEN", "secret")
-    with pytest.raises(exception.InvalidError, match="no server that it is for: set SQUALL_SERVER_URL"):
+    with pytest.raises(exception.InvalidError) as caught:
         way(start=True)
+    met(
+        str(caught.value),
+        "InvalidError: There is a token and no server that it is for: set SQUALL_SERVER_URL (or "
+        "server_url in the "
+        "configuration file), or take the token away to use the server of this machine.",
+    )
 
 
 def test_the_file_names_a_server_and_the_environment_wins(

@@ -26,6 +26,7 @@ from squall.client.connect import connect, local, remote
 from squall.client.core import Credentials
 from squall.wire.control import AppLookup, Empty, TokenNew
 from squall.wire.values import PROTOCOL
+from tests.house.troubleshooting import met
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -162,7 +163,12 @@ def test_one_that_a_program_started_makes_way_once_it_idles(state: str) -> None:
     client = connect()
     old = record(state).process
     told = run("daemon", "start", code=1)
-    assert "The daemon that a program started for itself is still at work" in told
+    met(
+        told.removeprefix("squall: ").rstrip(),
+        "ConflictError: The daemon that a program started for itself is still at work (`squall "
+        "status`): wait for "
+        "its end, or end it and what it runs by `squall daemon stop`; then start this one.",
+    )
     assert record(state).process == old
     client.close()
     assert "Replaced the daemon that a program had started for itself." in run("daemon", "start")

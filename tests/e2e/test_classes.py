@@ -84,7 +84,7 @@ def test_options_make_another_pool() -> None:
     assert classes.cores.remote() == 0
 
 
-@pytest.mark.covers("Cls.with_batching")
+@pytest.mark.covers("Cls.with_batching", "Cls.with_batching(*)")
 def test_inputs_share_an_object() -> None:
     shared, batched = cast("Any", classes.Shared), cast("Any", classes.Batched)
     calls = [shared().meet.spawn() for _ in range(2)]

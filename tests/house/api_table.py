@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import inspect
 import json
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import squall
+from squall.sdk import unavailable
 from tests.house.source import ROOT
 
 if TYPE_CHECKING:
@@ -91,8 +94,6 @@ def escaped(pattern: str) -> str:
 
 def error_of(use: str) -> str:
     """The error of Squall's that this line raises, as a user sees it; empty where it raises none."""
-    import squall
-
     outside: dict[str, Any] = {"squall": squall}
     with mock.patch.dict(os.environ):
         os.environ.pop("SQUALL_IS_REMOTE", None)
@@ -104,6 +105,53 @@ def error_of(use: str) -> str:
         except Exception:
             return ""
     return ""
+
+
+#: Names of the past only say what took their place (tests/sdk/test_unavailable.py).
+FORMER = frozenset({"Cls.lookup", *(f"Function.{name}" for name in unavailable.FORMER_OF_FUNCTIONS)})
+#: Public in the code's sense, for other rooms of Squall; no names that programs are written with.
+_OURS = frozenset({
+    *("App.end", "App.start", "App.running", "App.function_ids", "App.image", "App.include_source"),
+    *("App.secrets", "App.registered_classes", "App.registered_entrypoints", "App.registered_functions"),
+    *("Cls.app", "Cls.blueprint", "Cls.declared", "FunctionCall.access", "FunctionCall.object_id"),
+    *("Function.class_spec", "Function.declaration", "Function.declared", "Function.entry", "Function.home"),
+    *("Function.get_raw_f", "Function.serialized", "Function.sharing", "Function.to_serialize"),
+    *("Function.where", "Secret.ref"),
+})  # fmt: skip
+
+
+def missing(found: list[Entry]) -> list[str]:
+    """Names and optional parameters of the public classes' code that are in no row."""
+    from squall.sdk.objects import Obj
+
+    names = [entry.name for entry in found]
+    owners: tuple[type, ...] = (
+        squall.App,
+        squall.Cls,
+        squall.Function,
+        squall.FunctionCall,
+        Obj,
+        squall.Secret,
+    )
+    lacking: list[str] = []
+    for owner in owners:
+        for attribute, value in sorted(vars(owner).items()):
+            name = f"{owner.__name__}.{attribute}"
+            if attribute.startswith("_") or name in _OURS or name in FORMER:
+                continue
+            if not any(each == name or each.startswith((f"{name}.", f"{name}(")) for each in names):
+                lacking.append(name)
+            lacking += [each for p in _optional(value) if (each := f"{name}({p})") not in names]
+    return lacking
+
+
+def _optional(value: Any) -> list[str]:
+    """The parameters with defaults of a method; `flow` is what a dual one is made of."""
+    function = getattr(value, "flow", getattr(value, "_flow", getattr(value, "__func__", value)))
+    if not inspect.isfunction(function):
+        return []
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.default is not p.empty and p.name != "without_parentheses"]
 
 
 def unaccounted(found: list[Entry]) -> list[str]:

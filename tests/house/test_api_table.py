@@ -61,3 +61,15 @@ def test_a_name_that_nothing_shows_to_work_is_caught(tmp_path: Path) -> None:
     (tests / "test_a.py").write_text(f"import pytest\n{mark}('Z')\ndef test_it(): pass\n")
     assert api_table.unknown(found, tests) == ["tests/test_a.py::test_it: Z"]
     assert "| `C` | InvalidError: 'two words'" in api_table.table(found)
+
+
+def test_what_the_code_offers_is_in_the_table(found: list[api_table.Entry]) -> None:
+    assert api_table.missing(found) == [], "add them to docs/api-names.json, then run scripts/api-table"
+
+
+def test_a_parameter_that_the_table_lacks_is_caught(found: list[api_table.Entry]) -> None:
+    fewer = [entry for entry in found if entry.name not in {"Function.map(kwargs)", "FunctionCall.get"}]
+    fewer = [entry for entry in fewer if not entry.name.startswith("FunctionCall.get(")]
+    assert {"Function.map(kwargs)", "FunctionCall.get", "FunctionCall.get(index)"} <= set(
+        api_table.missing(fewer)
+    )

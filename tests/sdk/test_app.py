@@ -291,9 +291,14 @@ def test_deploy(load: Load, server: FakeServer) -> None:
     "Function.from_name(environment_name)",
     "Function.from_name(client)",
     "Function.from_id",
+    "Function.from_id(client)",
+    "FunctionCall.from_id(client)",
+    "Secret.from_dotenv(client)",
+    "Secret.from_name(client)",
+    "Secret.from_name(environment_name)",
 )
 def test_an_environment_and_a_client_are_taken_everywhere(
-    load: Load, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    load: Load, server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[str] = []
 
@@ -314,9 +319,18 @@ def test_an_environment_and_a_client_are_taken_everywhere(
     squall.App.lookup("example", client=client)
     assert squall.Function.from_name("example", "f", client=client).remote() == 1
     function_id = module.app.function_ids["f"]
-    assert squall.Function.from_id(function_id, client=client).remote() == 1
-    assert len(client.opened) == 2
+    function = squall.Function.from_id(function_id, client=client)
+    assert function.remote() == 1
+    call = function.spawn()
+    assert squall.FunctionCall.from_id(call.object_id, client=client).get() == 1
+    (tmp_path / ".env").write_text("KEY=value\n")
+    assert squall.Secret.from_dotenv(tmp_path, client=client).info().keys == ["KEY"]
+    squall.Secret.objects.create("db", {"KEY": "value"}, client=client)
+    assert squall.Secret.from_name("db", client=client).info().name == "db"
+    assert len(client.opened) == 3
     assert len(asked) == 4
+    assert squall.Secret.from_name("db", environment_name="secrets").info().name == "db"
+    assert asked[4:] == ["secrets"]
 
 
 @pytest.mark.covers("App.lookup", "App.lookup(create_if_missing)", "App.stop")

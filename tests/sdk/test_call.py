@@ -148,6 +148,7 @@ def test_spawn_map_of_nothing(double: Any) -> None:
         call.get()
 
 
+@pytest.mark.covers("Function.spawn_map(kwargs)")
 def test_spawn_map_takes_arguments_as_map_does(load: Callable[..., Any], server: FakeServer) -> None:
     module = load("@app.function()\ndef add(x, y, z=0):\n    return x + y + z\n")
     module.app.deploy()

@@ -449,6 +449,38 @@ def test_options_of_a_class(model: Any, server: FakeServer) -> None:
 
 
 @pytest.mark.covers(
+    "Cls.with_options(cpu)",
+    "Cls.with_options(memory)",
+    "Cls.with_options(gpu)",
+    "Cls.with_options(env)",
+    "Cls.with_options(secrets)",
+    "Cls.with_options(retries)",
+    "Cls.with_options(max_containers)",
+    "Cls.with_options(buffer_containers)",
+    "Cls.with_options(scaledown_window)",
+    "Cls.with_options(timeout)",
+    "Cls.with_options(region)",
+    "Cls.with_options(cloud)",
+)
+def test_every_option_of_a_variant_of_a_class(model: Any, server: FakeServer) -> None:
+    secret = squall.Secret.from_dict({"KEY": "value"})
+    other = model.Model.with_options(
+        cpu=3, memory=512, gpu="h100:2", env={"A": "1"}, secrets=[secret], retries=2, max_containers=4,
+        buffer_containers=1, scaledown_window=7, timeout=9, region="eu", cloud="auto",
+    )  # fmt: skip
+    with model.app.run():
+        assert other(size="m").predict.remote("x") == "mx"
+    (changed,) = server.variants.values()
+    assert (changed.resources.cpu_millis, changed.resources.memory_mib) == (3000, 512)
+    assert [(g.type, g.count) for g in changed.resources.gpus] == [("H100", 2)]
+    assert (changed.env, len(changed.secrets), changed.retries.max_retries) == ({"A": "1"}, 1, 2)
+    scale = changed.autoscaler
+    assert (scale.max_containers, scale.buffer_containers, scale.scaledown_window) == (4, 1, 7.0)
+    assert changed.timeout == 9.0
+
+
+@pytest.mark.covers(
+    "Function.with_options",
     "Function.with_options(cpu)",
     "Function.with_options(env)",
     "Function.with_options(timeout)",
@@ -503,7 +535,13 @@ def test_wrong_options(model: Any, options: dict[str, Any], said: str) -> None:
         model.Model().predict.with_options(timeout=1)
 
 
-@pytest.mark.covers("Obj.update_autoscaler", "Function.update_autoscaler", "Function.autoscaler.*")
+@pytest.mark.covers(
+    "Obj.update_autoscaler",
+    "Obj.update_autoscaler(*)",
+    "Function.update_autoscaler",
+    "Function.update_autoscaler(*)",
+    "Function.autoscaler.*",
+)
 def test_the_autoscaler(model: Any, server: FakeServer) -> None:
     with model.app.run():
         obj = model.Model(size="m")
@@ -513,6 +551,11 @@ def test_the_autoscaler(model: Any, server: FakeServer) -> None:
         model.use.autoscaler.update(buffer_containers=2)
         assert model.use.autoscaler.settings() == (0, 3, 2, 60.0)
         assert server.autoscalers[next(iter(server.variants))].min_containers == 1
+        obj.update_autoscaler(max_containers=5, buffer_containers=1)
+        model.use.update_autoscaler(min_containers=1, buffer_containers=3, scaledown_window=8)
+        assert model.use.autoscaler.settings() == (1, 3, 3, 8.0)
+        changed = server.autoscalers[next(iter(server.variants))]
+        assert (changed.max_containers, changed.buffer_containers) == (5, 1)
         for wrong in ({"min_containers": -1}, {"scaledown_window": 1}, {"max_containers": 0}):
             with pytest.raises(InvalidError, match="is not possible"):
                 model.use.update_autoscaler(**wrong)
@@ -641,7 +684,14 @@ def test_inside_a_container_nothing_is_checked_again(load: Load, in_container: N
     assert module.M.blueprint.user_cls.__name__ == "M"
 
 
-@pytest.mark.covers("Cls.with_concurrency", "Function.with_batching", "Function.with_concurrency")
+@pytest.mark.covers(
+    "Cls.with_concurrency",
+    "Cls.with_concurrency(*)",
+    "Function.with_batching",
+    "Function.with_batching(*)",
+    "Function.with_concurrency",
+    "Function.with_concurrency(*)",
+)
 def test_sharing_a_container(load: Load, server: FakeServer) -> None:
     module = load(
         "@app.cls()\n@squall.concurrent(max_inputs=8, target_inputs=4)\nclass Many:\n" + METHOD +
@@ -650,14 +700,16 @@ def test_sharing_a_container(load: Load, server: FakeServer) -> None:
         "@app.function()\ndef g(x): return x\n"
     )  # fmt: skip
     with module.app.run():
-        module.Many.with_concurrency(max_inputs=5)().f.remote()
-        module.g.with_batching(max_batch_size=2, wait_ms=10).with_concurrency(max_inputs=3).remote(1)
+        module.Many.with_concurrency(max_inputs=5, target_inputs=4)().f.remote()
+        batches = module.g.with_batching(max_batch_size=2, wait_ms=10)
+        batches.with_concurrency(max_inputs=3, target_inputs=2).remote(1)
     many, batched, plain = (specs(server)[n] for n in ("Many", "Batched", "g"))
     assert (many.concurrency.max_inputs, many.concurrency.target_inputs) == (8, 4)
     assert (batched.batching.max_batch_size, batched.batching.wait) == (3, 0.05)
     assert plain.batching.max_batch_size == 0
     fewer, both = server.variants.values()
-    assert (fewer.concurrency.max_inputs, fewer.concurrency.target_inputs) == (5, 5)
+    assert (fewer.concurrency.max_inputs, fewer.concurrency.target_inputs) == (5, 4)
+    assert both.concurrency.target_inputs == 2
     assert (both.concurrency.max_inputs, both.batching.max_batch_size, both.batching.wait) == (3, 2, 0.01)
 
 

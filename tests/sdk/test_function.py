@@ -332,11 +332,16 @@ def test_blocking_map_names_aio_for_asynchronous_iterables(math: Any) -> None:
     "Function.starmap.aio",
     "Function.for_each",
     "Function.for_each.aio",
-    "Function.for_each(ignore_exceptions)",
+    "Function.starmap(*)",
+    "Function.for_each(*)",
 )
-def test_starmap_and_for_each(math: Any) -> None:
+def test_starmap_and_for_each(math: Any, server: FakeServer) -> None:
     assert both(math.add.starmap, [(1, 2), (3, 4)]) == [[3, 7]] * 2
+    assert both(math.add.starmap, [(1,), (2,)], kwargs={"y": 10}) == [[11, 12]] * 2
+    unordered = math.divide.starmap([(0,), (4,)], order_outputs=False, return_exceptions=True)
+    assert sorted(str(value) for value in unordered) == ["3.0", "division by zero"]
     assert both(math.add.for_each, [1, 2]) == [None, None]
+    assert both(math.add.for_each, [1, 2], kwargs={"y": 1}) == [None, None]
     with pytest.raises(ZeroDivisionError):
         math.divide.for_each([0])
     math.divide.for_each([0], ignore_exceptions=True)

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.covers(
-    "App(secrets)", "App.function(secrets)", "App.cls(secrets)", "Secret.from_name", "Secret.from_dict"
+    "App(secrets)",
+    "App.function(secrets)",
+    "App.cls(secrets)",
+    "Secret.from_name",
+    "Secret.from_dict",
+    "Secret.from_dict(*)",
 )
 def test_functions_name_them_and_nothing_more(server: FakeServer, load: Callable[..., Any]) -> None:
     server.secrets["db"] = {"PASSWORD": "hunter2"}
@@ -68,7 +73,7 @@ def test_from_the_environment_here(monkeypatch: pytest.MonkeyPatch) -> None:
         Secret.from_local_environ(["HERE", "NOT_SET"])
 
 
-@pytest.mark.covers("Secret.from_dotenv")
+@pytest.mark.covers("Secret.from_dotenv", "Secret.from_dotenv(path)", "Secret.from_dotenv(filename)")
 def test_from_a_file_above(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("A=1\n")
     (tmp_path / "b" / "c").mkdir(parents=True)
