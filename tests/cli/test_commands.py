@@ -250,7 +250,8 @@ def test_our_errors_are_one_line_and_the_traceback_is_there_if_asked_for(
 
 
 def test_wrong_usage_is_status_2() -> None:
-    assert "No such command" in run("nonsense", code=2).stderr
+    assert run("nonsense", code=2).stderr == "squall: No such command 'nonsense'. See `squall --help`.\n"
+    assert run("stats", code=2).stderr == "squall: No such command 'stats'. Did you mean status?\n"
     assert "Invalid value" in run("token", "new", "--role", "king", code=2).stderr
     assert "not HOST:PORT" in run("daemon", "start", "--listen", "8400", code=2).stderr
     assert "not TYPE" in run("daemon", "start", "--gpus", "H100:many", code=2).stderr
@@ -282,6 +283,14 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
 
 
 # ---------------------------------------------------------------------------------------------- daemon
+
+
+def test_a_daemon_in_the_foreground_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[str] = []
+    monkeypatch.setattr("squall.daemon.main.serve", lambda options: served.append(options.state))
+    told = run("daemon", "start", "--foreground", "--state", str(tmp_path)).stderr
+    assert told == f"The daemon of {tmp_path} runs here until Ctrl-C. Its logs: `squall daemon logs -f`.\n"
+    assert served == [str(tmp_path)]
 
 
 def test_daemon_status_and_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

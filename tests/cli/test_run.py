@@ -272,6 +272,11 @@ def test_a_file_that_is_not_there(
     assert (result.exit_code, message in result.stderr) == (code, True)
 
 
+def test_one_colon_in_place_of_two(server: FakeServer, write: Callable[[str], str]) -> None:
+    result = squall_("run", write(MAIN) + ":double")
+    assert "cli_example.py:double has one colon, and it takes two: cli_example.py::double." in result.stderr
+
+
 def test_a_file_with_the_name_of_a_loaded_module(server: FakeServer, write: Callable[..., str]) -> None:
     result = squall_("run", write(MAIN, "json.py"))
     assert result.exit_code == 1

@@ -16,6 +16,7 @@ import pytest
 from squall import exception
 from squall.runner import results
 from squall.sdk import serialization, splice
+from squall.sdk.dual import Dual
 from squall.sdk.outcomes import RemoteTraceback, error_of
 from squall.wire.values import ErrorInfo, Outcome
 from tests.house.source import ROOT, SRC
@@ -148,6 +149,29 @@ def test_the_same_file_here_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyP
         setattr(error, splice.FRAMES, [sent])
         splice.splice(error)
         assert traceback.extract_tb(error.__traceback__)[0].filename == expected
+
+
+def from_inside(error: BaseException) -> list[str]:
+    """The frames above the call, when a context manager of ours raises it on the way out of ours."""
+    source = (
+        "from contextlib import contextmanager\n@contextmanager\ndef translated(error):\n    try:\n"
+        "        yield\n    except LookupError:\n        raise error from error.__cause__\n"
+        "async def flow(mode, error):\n    with translated(error):\n        raise LookupError\n"
+    )
+    scope: dict[str, Any] = {}
+    exec(compile(source, str(SRC / "squall" / "sdk" / "made_up.py"), "exec"), scope)
+    call: Dual[..., None] = Dual(scope["flow"])
+    with pytest.raises(type(error)) as caught:
+        call(error)
+    return [name for name in frames(caught.value) if name != "from_inside"]
+
+
+def test_our_frames_are_hidden_unless_it_may_be_our_bug() -> None:
+    remote = TypeError("f() missing an argument")
+    remote.__cause__ = RemoteTraceback("Traceback ...")
+    for error in (exception.InvalidError("no"), KeyboardInterrupt(), exception.InputCancellation(), remote):
+        assert from_inside(error) == ["__call__"]
+    assert from_inside(TypeError("a bug"))[-2:] == ["__exit__", "translated"]
 
 
 def test_our_frames_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,9 @@ def start(state: str, *, foreground: bool, **given: Any) -> None:
         from squall.daemon.main import serve
         from squall.daemon.options import Options
 
+        click.echo(
+            f"The daemon of {state} runs here until Ctrl-C. Its logs: `squall daemon logs -f`.", err=True
+        )
         serve(Options(state=state, **given))
         return
     running = daemon_record.read(state)

@@ -33,6 +33,9 @@ class Reference(NamedTuple):
 def parse(text: str, *, is_module: bool) -> Reference:
     """Raises click.UsageError."""
     module, _, name = text.partition("::")
+    file, colon, called = module.rpartition(":")
+    if colon and not name and os.path.isfile(file):
+        raise click.UsageError(f"{module} has one colon, and it takes two: {file}::{called}.")
     if not module:
         raise click.UsageError("Name a file, such as hello.py, or with -m a module.")
     if not is_module and not module.endswith(".py") and not os.path.isfile(module):

@@ -18,6 +18,7 @@ class RemoteTraceback(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
+        self.__dict__[splice.REMOTE] = True
 
     def __str__(self) -> str:
         return f"in the container\n{self.text.rstrip()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 import sys
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: What stands between a user's call and what it raises: of the standard library, what we use on the way.
+_ON_THE_WAY = (_OURS, contextlib.__file__, os.path.join(os.path.dirname(contextlib.__file__), "asyncio", ""))
+#: An attribute of what tells of a container's traceback.
+REMOTE = "__squall_remote__"
 #: As `runner.results.FRAMES`.
 FRAMES = "__squall_frames__"
 #: Exceptions of one chain that are looked at.
@@ -35,11 +40,18 @@ def without_ours(error: BaseException) -> TracebackType | None:
     message. With SQUALL_TRACEBACK=1, all of it.
     """
     traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_OURS):
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_ON_THE_WAY):
         traceback = traceback.tb_next
-    if os.environ.get("SQUALL_TRACEBACK") == "1" or (traceback is None and not isinstance(error, Error)):
+    if os.environ.get("SQUALL_TRACEBACK") == "1" or (traceback is None and _may_be_a_bug(error)):
         return error.__traceback__
     return traceback
+
+
+def _may_be_a_bug(error: BaseException) -> bool:
+    """Whether it may have begun in Squall: no error of ours, no Ctrl-C, and none of a container's."""
+    if isinstance(error, Error) or not isinstance(error, Exception):
+        return False
+    return not any(hasattr(each, REMOTE) for each in chain(error))
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

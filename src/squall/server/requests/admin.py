@@ -54,4 +54,4 @@ async def _token(services: Services, identity: Identity) -> TokenCreated:
 
 def _only_admin(session: Session) -> None:
     if not session.admin:
-        raise Refusal("auth", "only the embedded socket of the server's own machine may do that")
+        raise Refusal("auth", "only on the server's own machine, without SQUALL_SERVER_URL, can that be done")

@@ -39,5 +39,5 @@ async def delete(services: Services, session: Session, body: SecretDelete) -> Em
 @handles("secret.rotate")
 async def rotate(services: Services, session: Session, _body: Empty) -> Count:
     if not session.admin:
-        raise Refusal("auth", "only the embedded socket of the server's own machine may do that")
+        raise Refusal("auth", "only on the server's own machine, without SQUALL_SERVER_URL, can that be done")
     return Count(await services.secrets.rotate())
