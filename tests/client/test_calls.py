@@ -9,6 +9,7 @@ from squall.client.calls import CallState, Indexes
 from squall.client.reconnect import PAUSES_S, Reconnect, fatal
 from squall.exception import AuthError
 from squall.wire import messages as m
+from squall.wire.parcels import new_name
 from squall.wire.values import InputItem, Outcome, OutputItem, Payload
 from squall.wire.websocket import Refused
 
@@ -107,3 +108,76 @@ def test_that_a_call_without_inputs_was_accepted_is_told_too() -> None:
     assert not call.is_accepted(0)
     call.accepted(m.Accepted("fc-1", 0))
     assert call.is_accepted(0)
+
+
+def chunk(first: int, count: int) -> InputItem:
+    data = bytes(range(first, first + count))
+    return InputItem(first, Payload(data, size=count), sizes=[1] * count)
+
+
+def outputs(call: CallState, *items: OutputItem) -> list[tuple[int, int]]:
+    """What comes in, as the caller gets it: index and count."""
+    call.outputs(m.Outputs("fc-1", list(items), spread=3))
+    got = []
+    while (event := call.take()) is not None:
+        assert isinstance(event, OutputItem)
+        got.append((event.index, event.count))
+    return got
+
+
+def packed(first: int, count: int) -> OutputItem:
+    return OutputItem(first, Outcome("ok", Payload(b"r" * count)), count=count, sizes=[1] * count)
+
+
+def waiting(call: CallState) -> list[int]:
+    """The indexes of what a new server would be told."""
+    (inputs,) = call.again(new_session=True)
+    assert isinstance(inputs, m.Inputs)
+    return [index for item in inputs.items for index in range(item.index, item.index + item.count)]
+
+
+def test_a_chunk_comes_once() -> None:
+    call = CallState("fc-1", "fu-1", "map")
+    call.send([chunk(0, 4), chunk(4, 4)], last=True)
+    assert outputs(call, packed(4, 4)) == [(4, 4)]
+    assert call.spread == 3
+    assert outputs(call, packed(4, 4)) == []
+    assert call.received() == m.Received("fc-1", [4, 4])
+    assert waiting(call) == [0, 1, 2, 3]
+
+
+def test_the_rest_of_a_chunk_is_still_to_come() -> None:
+    call = CallState("fc-1", "fu-1", "map")
+    call.send([chunk(0, 4), chunk(4, 4)], last=True)
+    assert outputs(call, packed(0, 2)) == [(0, 2)]
+    assert sorted(waiting(call)) == [2, 3, 4, 5, 6, 7]
+    assert outputs(call, OutputItem(3, Outcome("failed"))) == [(3, 1)]
+    assert sorted(waiting(call)) == [2, 4, 5, 6, 7]
+    assert outputs(call, output(6)) == [(6, 1)]
+    (again,) = call.again(new_session=True)
+    assert isinstance(again, m.Inputs)
+    assert {item.index: item.payload.data for item in again.items} == {
+        2: b"\2",
+        4: b"\4",
+        5: b"\5",
+        7: b"\7",
+    }
+
+
+def test_of_a_chunk_some_of_which_are_known_the_others_come() -> None:
+    call = CallState("fc-1", "fu-1", "map")
+    call.send([chunk(0, 4)], last=True)
+    assert outputs(call, output(1)) == [(1, 1)]
+    assert outputs(call, packed(0, 4)) == [(0, 1), (2, 1), (3, 1)]
+
+
+def test_a_chunks_results_that_are_lost_with_their_server_are_asked_for_again() -> None:
+    call = CallState("fc-1", "fu-1", "map")
+    call.send([chunk(0, 4)], last=True)
+    name = new_name()
+    lent = OutputItem(0, Outcome("ok", Payload(blob=name, size=4)), count=4, sizes=[1] * 4)
+    assert outputs(call, lent) == [(0, 4)]
+    (again,) = call.lost(0) or []
+    assert isinstance(again, m.Inputs)
+    assert [item.count for item in again.items] == [4]
+    assert outputs(call, packed(0, 4)) == [(0, 4)]

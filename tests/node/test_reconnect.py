@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from squall.runtime.driver import LostError, Started
 from squall.runtime.process import ProcessRuntime
 from squall.wire import messages as m
+from squall.wire.values import Payload
 from tests.node.fake_server import until
 
 if TYPE_CHECKING:
@@ -323,3 +324,23 @@ def test_a_container_without_a_record_is_put_down(run: Run, lasting: object) -> 
         await until(lambda: container not in containers)
 
     run(scenario, lasting)  # type: ignore[arg-type]
+
+
+def test_another_agent_adopts_a_chunk(run: Run, lasting: Any) -> None:
+    async def scenario(node: Node) -> None:
+        container = await node.container(GATE)
+        gate = node.folder / "gate"
+        parts = [pickle.dumps(((str(gate),), {}))] * 3
+        sizes = [len(part) for part in parts]
+        item = m.NodeInput("fc-c:10", 1, Payload(b"".join(parts)), "fc-c", sizes=sizes, timeout=60.0)
+        node.server.send(m.Assign(container, [item]))
+        await node.server.expect(m.InputsStarted)
+        announced = await restart(node)
+        assert announced.chunks
+        assert announced.containers[0].inputs == [m.RunningInput("fc-c:10", 1, started=True, count=3)]
+        gate.touch()
+        output = (await node.server.output("fc-c:10")).output
+        assert output.index == 10
+        assert 1 <= output.count <= 3, "as many as can be done within the time of a chunk"
+
+    run(scenario, lasting)

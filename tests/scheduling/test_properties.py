@@ -24,6 +24,8 @@ LAST = (
 #: How deeply inputs call others.
 DEEPEST = 4
 FUNCTIONS = ["fu-0", "fu-1", "fu-min", *(c.id for c in SHARING)]
+#: Those whose inputs may travel in chunks.
+PLAIN = ["fu-0", "fu-min"]
 
 
 class Fleet(RuleBasedStateMachine):
@@ -60,6 +62,10 @@ class Fleet(RuleBasedStateMachine):
     def inputs_arrive(self, which: str, count: int) -> None:
         self.world.arrive(which, count)
 
+    @rule(which=st.sampled_from(PLAIN), counts=st.lists(st.integers(2, 40), min_size=1, max_size=6))
+    def chunks_arrive(self, which: str, counts: list[int]) -> None:
+        self.world.arrive_in_chunks(which, tuple(counts))
+
     @rule(which=st.sampled_from(FUNCTIONS))
     def caller_dials(self, which: str) -> None:
         self.world.dial(which)
@@ -89,14 +95,20 @@ class Fleet(RuleBasedStateMachine):
         self.world.give_back()
 
     @precondition(lambda self: any(self.world.active()))
-    @rule(which=pick, status=st.sampled_from(["ok", "exception", "timeout", "start"]), ms=st.integers(0, 100))
-    def input_moves(self, which: int, status: str, ms: int) -> None:
+    @rule(
+        which=pick,
+        status=st.sampled_from(["ok", "exception", "timeout", "start"]),
+        ms=st.integers(0, 100),
+        done=st.one_of(st.none(), st.integers(0, 40)),
+    )
+    def input_moves(self, which: int, status: str, ms: int, done: int | None) -> None:
         held = sorted(self.world.active())
         container, input_id = held[which % len(held)]
         if status == "start":
             self.world.start_input(container, input_id)
         else:
-            self.world.finish(container, input_id, status, ms / 1000)
+            done = done if self.world.counts.get(input_id, 1) > 1 else None
+            self.world.finish(container, input_id, status, ms / 1000, done)
 
     @precondition(lambda self: self.world.boxes)
     @rule(which=pick, fault=st.booleans())
@@ -130,6 +142,7 @@ class Fleet(RuleBasedStateMachine):
         assert set(containers) == set(self.world.boxes)
         for name, box in self.world.boxes.items():
             assert containers[name].inputs == box.inputs
+            assert containers[name].weight == self.world.weight(box.inputs)
             assert containers[name].waiting == {i for i in box.inputs if self.world.awaits.get(i)}
 
     @invariant()
@@ -143,6 +156,7 @@ class Fleet(RuleBasedStateMachine):
         queued = [i for function in scheduler._functions.values() for i in function.queue]
         held = {i: name for name, box in world.boxes.items() for i in box.inputs}
         assert len(queued) == len(set(queued))
+        assert scheduler.waiting() == world.weight(queued)
         for input_id, record in ledger.items():
             places = (input_id in queued, input_id in held, record.due is not None)
             assert sum(places) == 1, f"{input_id} is queued, held, due later: {places}"

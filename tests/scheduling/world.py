@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from squall.scheduling import Scheduler
 from squall.scheduling import model as m
 from squall.scheduling.autoscaling import PREFETCH_MAX, PREFETCH_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass
@@ -34,7 +38,7 @@ class World:
         self.boxes: dict[str, Box] = {}
         self.arrived: set[str] = set()
         self.direct: set[str] = set()
-        self.final: dict[str, m.Deliver | m.FailInput] = {}
+        self.final: dict[str, m.Deliver | m.FailInput | m.TakeApart] = {}
         self.attempts: dict[str, int] = {}
         self.generation = itertools.count()
         self.stopping: set[str] = set()
@@ -44,6 +48,11 @@ class World:
         self.recalled: list[tuple[str, str, int]] = []
         #: The shortest duration that was told, by function.
         self.quickest: dict[str, float] = {}
+        #: How many inputs of the user's each input is, and what is to arrive of chunks that came apart.
+        self.counts: dict[str, int] = {}
+        self.of: dict[str, str] = {}
+        self.parts: dict[str, tuple[str, ...]] = {}
+        self.pieces: list[m.InputsArrived] = []
 
     # ---------------------------------------------------------------------------------------------- events
 
@@ -52,6 +61,12 @@ class World:
         for action in actions:
             self._apply(action)
         self.check()
+        return actions + self._arrive_apart()
+
+    def _arrive_apart(self) -> list[m.Action]:
+        actions: list[m.Action] = []
+        while self.pieces:
+            actions += self.send(self.pieces.pop(0))
         return actions
 
     def function(self, config: m.FunctionConfig) -> list[m.Action]:
@@ -66,6 +81,16 @@ class World:
         ids = tuple(f"in-{next(self.generation)}" for _ in range(count))
         self.arrived.update(ids)
         return self.send(m.InputsArrived(function, ids))
+
+    def arrive_in_chunks(self, function: str, counts: tuple[int, ...]) -> list[m.Action]:
+        ids = tuple(f"in-{next(self.generation)}" for _ in counts)
+        self.arrived.update(ids)
+        self.counts.update(zip(ids, counts, strict=True))
+        self.of.update(dict.fromkeys(ids, function))
+        return self.send(m.InputsArrived(function, ids, counts=counts))
+
+    def weight(self, inputs: Iterable[str]) -> int:
+        return sum(self.counts.get(i, 1) for i in inputs)
 
     def dial(self, function: str) -> list[m.Action]:
         """A caller wants a line of its own into a container."""
@@ -104,15 +129,22 @@ class World:
         return self.send(m.InputStarted(container, input_id, box.inputs[input_id]))
 
     def finish(
-        self, container: str, input_id: str, status: str = "ok", seconds: float = 0.1
+        self, container: str, input_id: str, status: str = "ok", seconds: float = 0.1, done: int | None = None
     ) -> list[m.Action]:
+        """`done`: so many of a chunk's inputs are, and the others come back."""
         box = self.boxes[container]
         attempt = box.inputs.pop(input_id)
         box.started.discard(input_id)
         box.line = "" if box.line == input_id else box.line
         if input_id not in self.direct:
-            self.quickest[box.function] = min(seconds, self.quickest.get(box.function, seconds))
-        return self.send(m.InputFinished(container, input_id, attempt, status, seconds))
+            each = seconds / max(1, self.counts.get(input_id, 1) if done is None else done)
+            self.quickest[box.function] = min(each, self.quickest.get(box.function, each))
+        count = self.counts.get(input_id, 1)
+        done = count if done is None else min(done, count)
+        actions = self.send(m.InputFinished(container, input_id, attempt, status, seconds, done))
+        if done < count and m.Deliver(input_id, attempt) in actions:
+            self._come_apart(input_id, attempt, count - done)
+        return actions + self._arrive_apart()
 
     def exit(self, container: str, *, fault: bool = False, reason: str = "killed") -> list[m.Action]:
         box = self.boxes.pop(container)
@@ -178,8 +210,23 @@ class World:
                     if isinstance(action, m.FailInput):
                         box.inputs.pop(action.input, None)
                         box.line = "" if box.line == action.input else box.line
+            case m.TakeApart():
+                assert self.counts[action.input] > 1, "a single input came apart"
+                self.final[action.input] = action
+                self._come_apart(action.input, action.attempt, self.counts[action.input], action.victim_runs)
+                self._ended(action.input)
             case _:
                 pass
+
+    def _come_apart(self, chunk: str, attempt: int, count: int, victim_runs: int = 0) -> None:
+        """As the server does it: the rest arrives as single inputs."""
+        ids = tuple(f"in-{next(self.generation)}" for _ in range(count))
+        self.arrived.update(ids)
+        self.attempts.update(dict.fromkeys(ids, attempt + 1))
+        self.parts[chunk] = ids
+        self.pieces.append(
+            m.InputsArrived(self.of[chunk], ids, attempt + 1, first=True, victim_runs=victim_runs)
+        )
 
     # ---------------------------------------------------------------------------------------------- checks
 
@@ -222,9 +269,10 @@ class World:
         if box.function in self.quickest:
             ahead = int(config.capacity * PREFETCH_SECONDS / max(self.quickest[box.function], 1e-9))
             most = max(most, min(PREFETCH_MAX, ahead))
-        assert len(box.inputs) - bool(box.line) <= most, (
-            "more than the container works on, and may have ahead"
-        )
+        newest = next(reversed(box.inputs))
+        before = self.weight(box.inputs) - self.counts.get(newest, 1) - bool(box.line)
+        behind_another = self.counts.get(newest, 1) > 1 and len(box.inputs) <= config.capacity + 1
+        assert before < most or behind_another, "more than the container works on, and may have ahead"
 
     def run_to_the_end(self, limit: int = 10_000) -> None:
         """Everything goes well from now on: each container becomes ready, each input ends."""

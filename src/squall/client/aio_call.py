@@ -28,6 +28,10 @@ class AsyncCall(Call):
         self._client = client
         self._state = state
 
+    @property
+    def spread(self) -> int:
+        return self._state.spread
+
     def send(self, items: Sequence[InputItem], *, last: bool) -> None:
         self._client.session.send(self._state, list(items), last=last)
         self._client.flush()

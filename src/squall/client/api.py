@@ -51,6 +51,11 @@ class Call(ABC):
 
     id: str
 
+    @property
+    def spread(self) -> int:
+        """How many containers share its inputs, which may then travel in chunks (wire.messages.Outputs)."""
+        return 0
+
     @abstractmethod
     def send(self, items: Sequence[InputItem], *, last: bool) -> None:
         """Add inputs (indexes ascending). Never blocks on the server's scheduling."""

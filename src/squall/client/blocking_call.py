@@ -27,6 +27,10 @@ class BlockingCall(Call):
         self._session = client.session
         self._state = state
 
+    @property
+    def spread(self) -> int:
+        return self._state.spread
+
     def send(self, items: Sequence[InputItem], *, last: bool) -> None:
         self._check()
         self._session.send(self._state, list(items), last=last)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from squall.client.api import Event, ServiceRefusal, YieldItem
 from squall.exception import RequestSizeError
-from squall.wire import parcels
+from squall.wire import chunks, parcels
 from squall.wire.messages import Accepted, Attach, Cancel, Credit, Inputs, Outputs, Received, Yields
 from squall.wire.values import PAYLOAD_LIMIT, ErrorInfo, InputItem, Outcome, OutputItem, Payload
 
@@ -39,9 +40,12 @@ class Indexes:
         self.low = low
         self._above: set[int] = set()
 
+    def __contains__(self, number: int) -> bool:
+        return number < self.low or number in self._above
+
     def add(self, number: int) -> bool:
         """False if it was there already."""
-        if number < self.low or number in self._above:
+        if number in self:
             return False
         self._above.add(number)
         while self.low in self._above:
@@ -85,7 +89,10 @@ class CallState(Target):
         self.ended_parcels: list[str] = []
         self._waiting: dict[int, InputItem] = {}
         #: Of outputs in parcels that were not fetched yet: a server that dies takes those along.
-        self._unfetched: dict[int, InputItem] = {}
+        self._unfetched: dict[int, list[InputItem]] = {}
+        #: Whether inputs are sent in chunks, and as the server said last, how many containers share them.
+        self._chunked = False
+        self.spread = 0
         self._sent_last = False
         self._events: deque[Event] = deque()
         self._seen = Indexes(start)
@@ -100,6 +107,7 @@ class CallState(Target):
         for item in items:
             check_size(item.payload)
         self._waiting.update((item.index, item) for item in items)
+        self._chunked = self._chunked or any(item.count > 1 for item in items)
         self._sent_last = self._sent_last or last
         return self._inputs(list(items))
 
@@ -133,22 +141,23 @@ class CallState(Target):
     def fetched(self, index: int) -> None:
         """The content of an output is here, which came in a parcel."""
         self._acks.append(index)
-        item = self._unfetched.pop(index, None)
-        if item is not None:
+        for item in self._unfetched.pop(index, ()):
             self._ended(item)
 
     def lost(self, index: int) -> list[object] | None:
         """The parcel of an output is gone with its server: the input runs again. None if it cannot."""
-        item = self._unfetched.pop(index, None)
-        if item is None:
+        items = self._unfetched.pop(index, None)
+        if items is None:
             return None
-        self._seen.discard(index)
-        self._waiting[index] = item
-        return self._inputs([item])
+        for item in items:
+            for number in range(item.index, item.index + item.count):
+                self._seen.discard(number)
+            self._waiting[item.index] = item
+        return self._inputs(items)
 
     def end(self) -> list[str]:
         """Nobody listens any more; the parcels that are of no use now."""
-        for item in (*self._waiting.values(), *self._unfetched.values()):
+        for item in (*self._waiting.values(), *chain.from_iterable(self._unfetched.values())):
             self._ended(item)
         ended, self.ended_parcels = self.ended_parcels, []
         return ended
@@ -160,23 +169,54 @@ class CallState(Target):
     # ------------------------------------------------------------------------------------ from the server
 
     def outputs(self, message: Outputs) -> None:
+        self.spread = message.spread
         for item in message.items:
-            self._done(item)
+            ended = self._done(item)
             if self._end is not None and item.index >= self._end:
                 continue  # nobody asked for it
-            if self._seen.add(item.index):
+            if item.count > 1:
+                self._take_chunk(item)
+            elif self._seen.add(item.index):
                 self._events.append(item)
             else:
                 self._acks.append(item.index)  # the server has not heard that it is here already
+                continue
+            if ended and in_parcel(item):
+                self._unfetched[item.index] = ended
+            for input_item in ended if not in_parcel(item) else ():
+                self._ended(input_item)
 
-    def _done(self, output: OutputItem) -> None:
-        item = self._waiting.pop(output.index, None)
-        if item is None:
-            return
-        if in_parcel(output):
-            self._unfetched[output.index] = item
-        elif item.payload.blob:
-            self._ended(item)
+    def _take_chunk(self, item: OutputItem) -> None:
+        """Each of its inputs once."""
+        numbers = range(item.index, item.index + item.count)
+        known = [number for number in numbers if number in self._seen]
+        if not known:
+            self._events.append(item)
+        elif len(known) == item.count:
+            self._acks.append(item.index)
+        else:
+            self._events.extend(o for o in chunks.outputs_apart(item) if o.index not in self._seen)
+        for number in numbers:
+            self._seen.add(number)
+
+    def _done(self, output: OutputItem) -> list[InputItem]:
+        """The inputs that this is the outcome of."""
+        item = self._waiting.get(output.index)
+        if self._chunked and (item is None or item.count != output.count):
+            self._take_apart(output.index)
+        numbers = range(output.index, output.index + output.count)
+        found = (self._waiting.pop(number, None) for number in numbers)
+        return [item for item in found if item is not None]
+
+    def _take_apart(self, index: int) -> None:
+        """The chunk that this is one of: its inputs have gone their own ways."""
+        for first in range(index, max(-1, index - chunks.MAX_COUNT), -1):
+            chunk = self._waiting.get(first)
+            if chunk is not None:
+                if chunk.count > max(1, index - first):
+                    del self._waiting[first]
+                    self._waiting.update((piece.index, piece) for piece in chunks.apart(chunk))
+                return
 
     def yields(self, message: Yields) -> None:
         expected = self._next_yield.get(message.index, 0)

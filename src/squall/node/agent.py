@@ -152,7 +152,13 @@ class Agent(Owner):
         announced = {c.container: c for c in (x.announced() for x in self._containers.values())}
         announced.update((c.container, c) for c in self._reports.announced())
         self._link.send(
-            m.Announce(self._settings.node, self._parts.resources, list(announced.values()), self._present)
+            m.Announce(
+                self._settings.node,
+                self._parts.resources,
+                list(announced.values()),
+                self._present,
+                chunks=True,
+            )
         )
         if self._parcels.lends:
             self._spawn(self._resend())

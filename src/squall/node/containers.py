@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.build.base import BuildError
 from squall.node import ends, payloads, specs
-from squall.node.conversation import Conversation, Owner
+from squall.node.conversation import Conversation
 from squall.node.door import Door
 from squall.node.ends import End
 from squall.node.files import Tenant
@@ -19,6 +19,7 @@ from squall.node.gpus import NoGpuError
 from squall.node.inputs import Inputs
 from squall.node.journal import Journal
 from squall.node.nested import NestedClients
+from squall.node.owner import Owner
 from squall.node.transfers import TransferError
 from squall.runtime.driver import DriverError, LostError
 from squall.runtime.process import ProcessRuntime
@@ -93,7 +94,7 @@ class Container(Owner):
 
     def announced(self) -> AnnouncedContainer:
         held = self._talk.inputs
-        inputs = [RunningInput(*a.key, started=held.has_begun(a)) for a in held.all()]
+        inputs = [RunningInput(*a.key, started=held.has_begun(a), count=a.count) for a in held.all()]
         inputs += self._services.reports.pending(self.id)
         return AnnouncedContainer(self.id, self.function_id, self._talk.ready, inputs)
 
@@ -150,7 +151,7 @@ class Container(Owner):
         self._nested.resume(_NO_SERVER)
         self._talk.resend_yields()
 
-    # -- what the runner says (conversation.Owner)
+    # -- what the runner says (owner.Owner)
 
     def is_ready(self) -> None:
         self._cancel_timers()

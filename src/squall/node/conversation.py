@@ -6,11 +6,10 @@ import asyncio
 import os
 import socket
 import time
-from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from squall.node import direct, ends, frames, outcomes, payloads
+from squall.node import chunks, direct, ends, frames, outcomes, payloads
 from squall.node.channel import Channel, Payloads
 from squall.node.deadlines import Deadlines
 from squall.node.deliveries import Deliveries
@@ -20,37 +19,17 @@ from squall.node.transfers import TransferError
 from squall.runner import protocol
 from squall.runner.protocol import BadFrame, Frame
 from squall.wire.messages import InputsStarted, NodeInput, NodeOutput, NodeYields
-from squall.wire.values import INLINE_LIMIT, PARCEL_LIMIT, PAYLOAD_LIMIT, OutputItem, Payload
+from squall.wire.values import INLINE_LIMIT, PARCEL_LIMIT, PAYLOAD_LIMIT, Outcome, OutputItem, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from squall.node.journal import Journal
+    from squall.node.owner import Owner
     from squall.node.services import Services
-    from squall.wire.values import Outcome
 
 #: Inputs that a runner may claim to hold when it comes back, beyond those that it works on.
 _HELD = 1024
-
-
-class Owner(ABC):
-    """The container, as its conversation needs it."""
-
-    @abstractmethod
-    def is_ready(self) -> None:
-        """The user's function is loaded."""
-
-    @abstractmethod
-    def has_failed(self, message: str, error: Payload) -> None:
-        """The user's function cannot be loaded."""
-
-    @abstractmethod
-    def must_end(self, end: ends.End) -> None:
-        """The container is to be killed."""
-
-    @abstractmethod
-    def is_idle(self) -> None:
-        """The runner has nothing to do any more."""
 
 
 class Conversation(Payloads):
@@ -86,6 +65,7 @@ class Conversation(Payloads):
         self._channel: Channel | None = None
         self._alarm: socket.socket | None = None
         self._draining = False
+        self._takes_chunks = False
         self._fetched: dict[Attempt, int] = {}
         self._fetching: asyncio.Task[None] | None = None
         self._deadlines = Deadlines(
@@ -114,7 +94,7 @@ class Conversation(Payloads):
             item = NodeInput(
                 noted.input, noted.attempt, Payload(), call, generator=True, timeout=self._timeout
             )
-            self.inputs.adopt(noted.number, item, time.monotonic())
+            self.inputs.adopt(noted.number, item, time.monotonic(), noted.inputs)
         self._deadlines.begun()
 
     def configure(self, header: dict[str, Any], payload: bytes) -> None:
@@ -169,7 +149,7 @@ class Conversation(Payloads):
                 self._ring(attempt)
             self._discard_fetched(attempt)
             returned.append(attempt.key)
-        for line in (a for a in self.inputs.begun if a.page is not None):
+        for line in (a for a in self.inputs.begun if a.line):
             self._send(protocol.encode(protocol.HANG_UP, line.number))
         if not self.inputs.sent:
             self._loop.call_soon(self._owner.is_idle)
@@ -232,11 +212,11 @@ class Conversation(Payloads):
                 raise BadFrame("a payload where none belongs")
             if self.ready and frame.kind in {protocol.READY, protocol.FAILED}:
                 raise BadFrame("ready for a second time")
-        except BadFrame:
+            handler(self, frame, fd)
+        except BadFrame:  # raised before anybody took the descriptor
             if fd is not None:
                 os.close(fd)
             raise
-        handler(self, frame, fd)
 
     def handled(self) -> float:
         """All that the runner said for now is taken in: what it gets next leaves together."""
@@ -260,6 +240,7 @@ class Conversation(Payloads):
             raise BadFrame("a second HELLO")
         self._adopted = False
         self._greeted = True
+        self._takes_chunks = frame.header.get("chunks") is True
         if self._config is not None:
             self._send_config()
 
@@ -302,22 +283,24 @@ class Conversation(Payloads):
 
     def _output(self, frame: Frame, fd: int | None) -> None:
         now = time.monotonic()
+        covered = chunks.answered(self.inputs.get(frame.input), frame, fd)
         try:
             attempt, seconds = self.inputs.finish(frame.input, now)
         except OutOfTurnError as error:
-            if fd is not None:
-                os.close(fd)
             raise BadFrame(str(error)) from None
         self._note_end(attempt.number)
-        if attempt.dropped or attempt.verdict:
+        ended = attempt.verdict and (attempt.count == 1 or attempt.verdict != "timeout")
+        if attempt.dropped or ended:
             if fd is not None:
                 os.close(fd)
             if not attempt.dropped:
                 self._finished(attempt, self._verdict(attempt), seconds)
         else:
-            self._answered(attempt, frame, fd, seconds)
+            self._answered(attempt, frame, fd, seconds, covered)
 
-    def _answered(self, attempt: Attempt, frame: Frame, fd: int | None, seconds: float) -> None:
+    def _answered(
+        self, attempt: Attempt, frame: Frame, fd: int | None, seconds: float, covered: chunks.Covered | None
+    ) -> None:
         outcomes.answered(attempt.input, frame.header, time.monotonic())
         self._pull()
         passing = fd is not None and attempt.input.parcels and self._may_lend(frame)
@@ -326,7 +309,7 @@ class Conversation(Payloads):
         yields = attempt.yields if attempt.yields >= 0 else outcomes.count(frame.header)
 
         def deliver(stored: Payload | str) -> None:
-            self._finished(attempt, outcomes.of(frame.header, yields, stored), seconds)
+            self._finished(attempt, outcomes.of(frame.header, yields, stored), seconds, covered)
 
         self._deliveries.add(payload, deliver, passing=passing)
 
@@ -345,8 +328,6 @@ class Conversation(Payloads):
         attempt = self.inputs.get(frame.input)
         runs = attempt is not None and self.inputs.has_begun(attempt)
         if attempt is None or not runs or not attempt.may_yield(frame.header.get("n")):
-            if fd is not None:
-                os.close(fd)
             raise BadFrame("a yield out of turn or beyond its credit")
         attempt.yields += 1
         yielding, first = attempt, attempt.yields - 1
@@ -388,7 +369,12 @@ class Conversation(Payloads):
                 self._fetching = self._loop.create_task(self._fetch(following))
                 return
             attempt = self.inputs.take(time.monotonic())
-            if attempt is not None:
+            if attempt is None:
+                return
+            if attempt.count > 1 and not self._takes_chunks:
+                self.inputs.forget(attempt.number, time.monotonic())
+                self._finished(attempt, Outcome("ok"), 0.0, chunks.NOTHING)
+            else:
                 self._give(attempt)
 
     async def _fetch(self, attempt: Attempt) -> None:
@@ -412,13 +398,15 @@ class Conversation(Payloads):
         if fd is None:
             data, fd = payloads.given(item.payload.data)
         elif direct.is_direct(item):
+            attempt.line, attempt.page = True, direct.Page(attempt.began)
+        if attempt.count > 1:
             attempt.page = direct.Page(attempt.began)
         if item.trace is not None:
             self.stages.tell(item.trace)
             outcomes.hop(item, "agent.given", time.monotonic())
         item.payload = Payload()  # the runner's now
         if self._journal is not None:
-            self._journal.add(attempt.number, item.input, item.attempt)
+            self._journal.add(attempt.number, item.input, item.attempt, attempt.count)
         page = None if attempt.page is None else attempt.page.lend()
         self._send(frames.of_input(attempt, data, fd), [given for given in (fd, page) if given is not None])
 
@@ -429,25 +417,31 @@ class Conversation(Payloads):
         returned = [a.key for a in self.inputs.unbegun()]
         for attempt in [a for a in self.inputs.begun if not a.dropped]:
             seconds = max(0.0, time.monotonic() - attempt.began)
-            if attempt.verdict or end.reason in ends.FAULTS:
+            covered = chunks.blamed(attempt) if attempt.count > 1 else None
+            if attempt.verdict or (end.reason in ends.FAULTS and (covered or attempt.count == 1)):
                 outcome = self._verdict(attempt) if attempt.verdict else ends.failed(end)
-                self._finished(attempt, outcome, seconds)
+                self._finished(attempt, outcome, seconds, covered)
             elif end.innocent and not attempt.yields:
                 returned.append(attempt.key)
             elif not attempt.told:
                 self._tell(attempt)  # however short it was: else it would be given out again for ever
         return returned
 
-    def _finished(self, attempt: Attempt, outcome: Outcome, seconds: float) -> None:
+    def _finished(
+        self, attempt: Attempt, outcome: Outcome, seconds: float, covered: chunks.Covered | None = None
+    ) -> None:
         item = attempt.input
         index = int(item.input.rpartition(":")[2] or 0)
-        if attempt.page is not None:
+        if attempt.line and attempt.page is not None:
             outcome.yields, seconds = attempt.page.calls(), attempt.page.seconds()
         outcomes.hop(item, "agent.output", time.monotonic())
-        output = NodeOutput(
-            item.input, item.attempt, OutputItem(index, outcome, item.attempt, item.trace), seconds
-        )
-        self._services.reports.output(self._container, output, attempt.kept_yields(self._container))
+        output = OutputItem(index, outcome, item.attempt, item.trace)
+        if covered is not None:
+            output.index, output.count = index + covered.offset, covered.count
+            output.sizes, output.parts = covered.sizes, covered.parts
+        report = NodeOutput(item.input, item.attempt, output, seconds)
+        yields = attempt.kept_yields(self._container)
+        self._services.reports.output(self._container, report, yields, attempt.count)
 
     def _verdict(self, attempt: Attempt) -> Outcome:
         """How an attempt ends that we have ended."""
@@ -457,7 +451,7 @@ class Conversation(Payloads):
         if self._alarm is not None:
             with suppress(OSError):  # it does not listen: what does not end in time is killed
                 self._alarm.send(protocol.ALARM.pack(attempt.number))
-        if attempt.page is not None:  # which may idle
+        if attempt.line:  # which may idle
             self._send(protocol.encode(protocol.HANG_UP, attempt.number))
 
     def _tell(self, attempt: Attempt) -> None:

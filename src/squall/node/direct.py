@@ -1,4 +1,5 @@
-"""Direct calls: a caller's line into a container. The agent brings the socket there, and watches.
+"""Direct calls: a caller's line into a container. The agent brings the socket there, and watches. Chunks are
+watched in the same way.
 
 What the runner is doing, it notes in a page of memory that it shares with us: how many calls it has begun,
 and since when the one that runs does. We read it with pread, never map it, and believe it as far as it harms
@@ -37,7 +38,7 @@ def is_line(fd: int) -> bool:
 
 
 class Page:
-    """Ours of one line; `began` is when the runner got it (CLOCK_MONOTONIC seconds)."""
+    """Ours of one line, or one chunk; `began` is when the runner got it (CLOCK_MONOTONIC seconds)."""
 
     def __init__(self, began: float) -> None:
         self._began = began

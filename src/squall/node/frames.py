@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def of_input(attempt: Attempt, data: bytes, fd: int | None) -> bytes:
-    """An INPUT; its payload is `data`, or in the memory file that goes along, or a socket and a page do."""
+    """An INPUT; its payload is `data`, or in the memory file that goes along, or a socket and a page do.
+
+    A chunk has a page too.
+    """
     item = attempt.input
     header: dict[str, Any] = {"in": item.input, "a": item.attempt, "call": item.call}
     if item.method:
@@ -21,7 +24,9 @@ def of_input(attempt: Attempt, data: bytes, fd: int | None) -> bytes:
         header["c"] = attempt.credit
     if item.trace is not None:
         header["t"] = True
-    header.update({"line": True} if attempt.page is not None else attached(fd))
+    if attempt.count > 1:
+        header["sizes"] = item.sizes
+    header.update({"line": True} if attempt.line else attached(fd))
     return protocol.encode(protocol.INPUT, attempt.number, header, data)
 
 

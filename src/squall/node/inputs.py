@@ -58,7 +58,11 @@ class Attempt:
     told: bool = False
     credit: int = 0
     yields: int = 0
-    #: Of a direct call, what its runner notes.
+    #: How many inputs of the user's it is.
+    count: int = 1
+    #: It is a direct call.
+    line: bool = False
+    #: Of a direct call, and of a chunk, what its runner notes.
     page: Page | None = None
     #: The newest yields: (number, payload).
     kept: deque[tuple[int, Payload]] = field(default_factory=deque)
@@ -69,7 +73,7 @@ class Attempt:
         return self.input.input, self.input.attempt
 
     def since(self, now: float) -> float:
-        """When what runs began: of a direct call, the call on its line."""
+        """When what runs began: of a direct call, the call on its line; of a chunk, its input."""
         return self.began if self.page is None else self.page.since(now)
 
     def may_yield(self, number: object) -> bool:
@@ -141,15 +145,15 @@ class Inputs:
 
     def add(self, inputs: Iterable[NodeInput]) -> None:
         for item in inputs:
-            self.waiting.append(Attempt(self._next, item, credit=item.credit))
+            self.waiting.append(Attempt(self._next, item, credit=item.credit, count=item.count))
             self._next += 1
 
-    def adopt(self, number: int, item: NodeInput, now: float) -> None:
+    def adopt(self, number: int, item: NodeInput, now: float, count: int = 1) -> None:
         """One that the runner had already, before this agent lived; in the runner's order.
 
         Where the runner tells what begins, it has told somebody else: all that can run counts as begun.
         """
-        attempt = Attempt(number, item, yields=-1)
+        attempt = Attempt(number, item, yields=-1, count=count)
         self._sent[number] = attempt
         self._next = max(self._next, number + 1)
         if len(self._begun) < self.slots:
@@ -189,7 +193,7 @@ class Inputs:
         if attempt is None or not (attempt.dropped or number in self._begun):
             raise OutOfTurnError(f"an answer to input {number}, which does not run")
         seconds = max(0.0, now - attempt.began) if number in self._begun else 0.0
-        if not attempt.dropped and attempt.page is None:
+        if not attempt.dropped and not attempt.line:
             self._mean = seconds if self._mean is None else self._mean + _WEIGHT * (seconds - self._mean)
         self.forget(number, now)
         return attempt, seconds

@@ -19,13 +19,16 @@ AHEAD = 512
 _SLOT = 128
 #: Number of the input (0: the slot is free), attempt, length of the id; the id follows.
 _HEAD = struct.Struct(">QIB")
-_ID_LIMIT = _SLOT - _HEAD.size
+#: At the end of a slot: how many inputs of the user's it is (0: one).
+_COUNT = struct.Struct(">I")
+_ID_LIMIT = _SLOT - _HEAD.size - _COUNT.size
 
 
 class Noted(NamedTuple):
     number: int
     input: str
     attempt: int
+    inputs: int = 1
 
 
 class Journal:
@@ -47,7 +50,7 @@ class Journal:
         """In the order in which the runner got them."""
         return sorted(noted for _, noted in self._read())
 
-    def add(self, number: int, input_id: str, attempt: int) -> None:
+    def add(self, number: int, input_id: str, attempt: int, count: int = 1) -> None:
         """An input with an id beyond the slot's room, or beyond the last slot, is not noted."""
         data = input_id.encode()
         if len(data) > _ID_LIMIT or not self._free:
@@ -56,6 +59,7 @@ class Journal:
         start = slot * _SLOT
         # The head last: a slot counts when its number is there.
         self._map[start + _HEAD.size : start + _HEAD.size + len(data)] = data
+        _COUNT.pack_into(self._map, start + _SLOT - _COUNT.size, count)
         self._map[start : start + _HEAD.size] = _HEAD.pack(number, attempt, len(data))
 
     def remove(self, number: int) -> None:
@@ -73,5 +77,7 @@ class Journal:
             number, attempt, length = _HEAD.unpack_from(self._map, slot * _SLOT)
             if number:
                 start = slot * _SLOT + _HEAD.size
-                found.append((slot, Noted(number, self._map[start : start + length].decode(), attempt)))
+                (count,) = _COUNT.unpack_from(self._map, (slot + 1) * _SLOT - _COUNT.size)
+                noted = Noted(number, self._map[start : start + length].decode(), attempt, max(1, count))
+                found.append((slot, noted))
         return found

@@ -30,6 +30,7 @@ class _Output:
     container: str
     output: NodeOutput
     yields: NodeYields | None
+    count: int
 
     @property
     def size(self) -> int:
@@ -71,10 +72,14 @@ class Reports:
         self._ended: list[_Ended] = []
         self._bytes = 0
 
-    def output(self, container: str, output: NodeOutput, yields: NodeYields | None = None) -> None:
-        """An attempt's end; `yields` are those of it that go along when it must be said again."""
+    def output(
+        self, container: str, output: NodeOutput, yields: NodeYields | None = None, count: int = 1
+    ) -> None:
+        """An attempt's end; `yields` are those of it that go along when it must be said again. It was one at
+        `count` inputs of the user's.
+        """
         key = (output.input, output.attempt)
-        self._outputs[key] = _Output(container, output, yields)
+        self._outputs[key] = _Output(container, output, yields, count)
         self._count(self._outputs[key].size)
         self._send(NodeOutputs(container, [output]))
 
@@ -104,7 +109,7 @@ class Reports:
     def pending(self, container: str) -> list[RunningInput]:
         """Inputs whose outputs are not confirmed: they are still this node's."""
         return [
-            RunningInput(i, n, started=True)
+            RunningInput(i, n, started=True, count=kept.count)
             for (i, n), kept in self._outputs.items()
             if kept.container == container
         ]

@@ -16,6 +16,8 @@ class Held(NamedTuple):
     received: float = 0.0
     #: Of a direct call: the descriptors of its socket and of its page.
     line: tuple[int, int] | None = None
+    #: Of a chunk: the descriptor of its page.
+    page: int = -1
 
     @property
     def number(self) -> int:
@@ -30,6 +32,11 @@ class Held(NamedTuple):
     def method(self) -> str:
         """Empty for a function."""
         return str(self.frame.header.get("m", ""))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the inputs of a chunk."""
+        return self.frame.header["sizes"]  # type: ignore[no-any-return]
 
     @property
     def listed(self) -> list[object]:

@@ -84,7 +84,8 @@ class Runner:
     def _hello(self) -> bytes:
         held = [*([self._current] if self._current else []), *self._waiting]
         listed = [h.listed for h in held]
-        return protocol.encode(protocol.HELLO, 0, {"python": sys.version.split()[0], "held": listed})
+        told = {"python": sys.version.split()[0], "held": listed, "chunks": True}
+        return protocol.encode(protocol.HELLO, 0, told)
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind == protocol.INPUT:
@@ -101,7 +102,9 @@ class Runner:
         if "line" in frame.header:
             return Held(frame, b"", line=(self._channel.descriptor(), self._channel.descriptor()))
         received = time.monotonic() if "t" in frame.header else 0.0
-        return Held(frame, self._channel.payload(frame), received)
+        payload = self._channel.payload(frame)
+        page = self._channel.descriptor() if "sizes" in frame.header else -1
+        return Held(frame, payload, received, page=page)
 
     def _configure(self, frame: Frame) -> None:
         alarm = self._channel.descriptor()
@@ -156,7 +159,12 @@ class Runner:
         header = held.frame.header
         self._credit = header.get("c", 0)
         times = {"received": held.received} if "t" in header else None
-        answer = self._answer(held, times) if held.line is None else self._serve(held, held.line)
+        if held.line is not None:
+            answer = self._serve(held, held.line)
+        elif held.page >= 0:
+            answer = self._run_chunk(held)
+        else:
+            answer = self._answer(held, times)
         if os.getpid() != self._pid:  # user code forked, and the child came back out of it
             os._exit(0)
         streams.flush()
@@ -188,6 +196,18 @@ class Runner:
         finally:
             self._interrupts.end()
             context.input_id = context.call_id = ""
+
+    def _run_chunk(self, held: Held) -> Answer:
+        from squall.runner import chunks
+
+        call, _, first = held.ids[0].rpartition(":")
+        index = int(first)
+        return chunks.run(
+            held.page,
+            held.sizes,
+            held.payload,
+            lambda offset, payload: self._call(held, f"{call}:{index + offset}", payload),
+        )
 
     def _serve(self, held: Held, line: tuple[int, int]) -> Answer:
         """A direct call: answer on its line as long as nobody else wants anything."""

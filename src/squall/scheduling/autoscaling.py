@@ -20,7 +20,8 @@ START_GUESS = 0.1
 
 def room(function: Function, container: Container) -> int:
     """How many more inputs the container may get: those that it works on at once, or as many as it finishes
-    in PREFETCH_SECONDS. A single-use container gets one in its life.
+    in PREFETCH_SECONDS. A single-use container gets one in its life. One chunk may wait behind another: there
+    are more of them than containers, or the client would not have made them.
     """
     if function.config.single_use:
         return 0 if container.used else 1
@@ -30,7 +31,10 @@ def room(function: Function, container: Container) -> int:
     if function.mean is not None and not function.nests:  # nothing shall wait behind one that waits
         ahead = int(capacity * PREFETCH_SECONDS / max(function.mean, 1e-9))
         window = max(capacity, min(PREFETCH_MAX, ahead))
-    return window - len(container.inputs) + bool(container.line)
+    left = window - container.weight + bool(container.line)
+    if left <= 0 and function.queue.head > 1 and len(container.inputs) <= capacity and not function.nests:
+        return 1
+    return left
 
 
 def blocked(config: FunctionConfig, container: Container) -> bool:
@@ -73,6 +77,13 @@ def desired(function: Function, outstanding: int) -> int:
     if config.max_containers is not None:
         needed = min(needed, config.max_containers)
     return needed
+
+
+def spread(function: Function | None) -> int:
+    """How many containers share its inputs; 0 if some of them wait for others, so that none may be bound to
+    another one's time.
+    """
+    return 0 if function is None or function.nests else max(1, len(function.live()))
 
 
 def keep(function: Function) -> int:

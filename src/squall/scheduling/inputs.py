@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+from squall.scheduling import autoscaling
 from squall.scheduling import model as m
 from squall.scheduling.nesting import Nesting
 from squall.scheduling.state import Input
@@ -54,23 +55,28 @@ class InputLedger:
 
     def arrive(self, event: m.InputsArrived, function: Function) -> None:
         """New inputs go to the end of the queue; one that is here already is here once."""
-        for input_id in event.inputs:
-            if input_id not in self.inputs:
-                self.inputs[input_id] = record = Input(input_id, event.function, event.attempt)
+        counts = event.counts or (1,) * len(event.inputs)
+        fresh = [(i, n) for i, n in zip(event.inputs, counts, strict=True) if i not in self.inputs]
+        for input_id, count in reversed(fresh) if event.first else fresh:
+            self.inputs[input_id] = record = Input(input_id, event.function, event.attempt, count=count)
+            record.victim_runs = event.victim_runs
+            if event.first:
+                function.queue.appendleft(record)
+            else:
                 function.queue.append(record)
 
     def assign(self, function: Function, container: Container, count: int) -> tuple[tuple[str, int], ...]:
-        """Move up to `count` inputs from the queue into the container, each as a new attempt.
+        """Move up to `count` inputs from the queue into the container, while it has room, as new attempts.
 
         Of a function whose inputs wait for others, what somebody waits for comes first, the deepest before
         all: to begin more of what will wait would only fill the nodes.
         """
         attempts: list[tuple[str, int]] = []
-        while function.queue and len(attempts) < count:
+        while function.queue and len(attempts) < count and autoscaling.room(function, container) > 0:
             record = self.inputs[function.queue.popleft(awaited_first=function.nests)]
             record.attempt += 1
             record.container, record.started, record.recalled = container.id, False, False
-            container.inputs[record.id] = record.attempt
+            container.hold(record)
             container.used = True
             attempts.append((record.id, record.attempt))
         return tuple(attempts)
@@ -79,7 +85,7 @@ class InputLedger:
         """A direct input goes into a container at once; its attempt."""
         record = Input(input_id, container.function, attempt + 1, container.id, direct=True)
         self.inputs[input_id] = record
-        container.inputs[input_id] = record.attempt
+        container.hold(record)
         container.line, container.used = input_id, True
         return input_id, record.attempt
 
@@ -94,15 +100,17 @@ class InputLedger:
             if record.due is not None:
                 return False
             function.queue.remove(record.id)
+        if record.container is not None:
+            container.let_go(record)
         record.attempt, record.container, record.started = running.attempt, container.id, running.started
-        container.inputs[record.id] = running.attempt
+        container.hold(record)
         return True
 
     def take_out(self, record: Input, container: Container) -> None:
         for child in self.nesting.stop(record, container):
             if child.container is None and child.due is None:
                 self._functions[child.function].queue.prefer_no_more(child.id)
-        del container.inputs[record.id]
+        container.let_go(record)
         if container.line == record.id:
             container.line = ""
         record.container, record.started = None, False
@@ -192,6 +200,9 @@ class InputLedger:
     ) -> m.Action | None:
         if record.cancelled:
             return self._fail(record, "cancelled", "the call was cancelled")
+        if record.count > 1:  # one of them may be to blame: which one, their own runs show
+            self._end(record)
+            return m.TakeApart(record.id, record.attempt, record.victim_runs + 1)
         if record.yielded:
             return self._fail(
                 record, "interrupted", f"{event.message}: a generator is not run again after a yield"

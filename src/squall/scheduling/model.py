@@ -102,12 +102,18 @@ class InputsArrived:
 
     `direct`: each is a caller's line into a container, for calls that are quick. It gets a container that
     idles, or fails at once; it makes way for any other input, and is never run again.
+
+    `counts`: how many inputs of the user's each of them is, where some are chunks. `first`: they come out of
+    one that was taken apart, and go to the head of the queue; `victim_runs` as of that one.
     """
 
     function: str
     inputs: tuple[str, ...]
     attempt: int = 0
     direct: bool = False
+    counts: tuple[int, ...] = ()
+    first: bool = False
+    victim_runs: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,13 +183,17 @@ class InputYielded:
 
 @dataclass(frozen=True)
 class InputFinished:
-    """The node's word. status: "ok", "exception", "timeout", "cancelled", "failed"; seconds in user code."""
+    """The node's word. status: "ok", "exception", "timeout", "cancelled", "failed"; seconds in user code.
+
+    `count`: for how many of a chunk's inputs it is.
+    """
 
     container: str
     input: str
     attempt: int
     status: str
     seconds: float
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -270,6 +280,15 @@ class Retrying:
 
 
 @dataclass(frozen=True)
+class TakeApart:
+    """A chunk's container ended under it: its inputs arrive anew, each on its own, after `victim_runs`."""
+
+    input: str
+    attempt: int
+    victim_runs: int
+
+
+@dataclass(frozen=True)
 class DropStale:
     """The outcome that came with this event belongs to a dead or finished attempt: forget it."""
 
@@ -307,6 +326,7 @@ Action = (
     | RevokeInputs
     | Deliver
     | Retrying
+    | TakeApart
     | DropStale
     | FailInput
     | Waiting

@@ -81,9 +81,13 @@ class Scheduler:
         return min((t for t in times if t is not None), default=None)
 
     def waiting(self, function: str | None = None) -> int:
-        """Inputs that no container holds, of one function or of all."""
+        """Inputs of the user's that no container holds, of one function or of all."""
         functions = self._functions.values() if function is None else [self._functions[function]]
-        return sum(len(f.queue) for f in functions)
+        return sum(f.queue.weight for f in functions)
+
+    def spread(self, function: str) -> int:
+        """See `autoscaling.spread`."""
+        return autoscaling.spread(self._functions.get(function))
 
     def containers(self) -> Mapping[str, Container]:
         """All containers that have not exited (read only)."""
@@ -240,8 +244,8 @@ class Scheduler:
             return
         function = self._functions[record.function]
         container = self._containers[event.container]
-        if event.status != "cancelled" and not record.direct:
-            function.observe_duration(event.seconds)
+        if event.status != "cancelled" and not record.direct and event.count:
+            function.observe_duration(event.seconds / event.count)
         self._ledger.take_out(record, container)
         back = self._ledger.came_back(record, event, function)
         self._actions.append(back or self._ledger.finish(record, event, function.config, now))
@@ -370,8 +374,7 @@ class Scheduler:
         ready.sort(key=lambda c: (not self._gathers(function, c), len(c.inputs), -c.since))
         for position, container in enumerate(ready):
             share = -(-len(function.queue) // (len(ready) - position))
-            count = min(-(-share // batch) * batch, autoscaling.room(function, container))
-            attempts = self._ledger.assign(function, container, count)
+            attempts = self._ledger.assign(function, container, -(-share // batch) * batch)
             if not attempts:
                 return
             self._actions.append(m.AssignInputs(container.id, container.node, attempts))
@@ -395,7 +398,7 @@ class Scheduler:
     def _scale_up(self, function: Function, now: float) -> None:
         self._cramped.discard(function.config.id)
         live = autoscaling.able(function)
-        outstanding = len(function.queue) + sum(c.load for c in live)
+        outstanding = function.queue.weight + sum(c.load for c in live)
         missing = autoscaling.desired(function, outstanding) - len(live)
         if function.config.max_containers is not None:  # those that are ending still count
             missing = min(missing, function.config.max_containers - len(function.containers))

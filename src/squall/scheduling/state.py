@@ -24,7 +24,9 @@ class InputQueue:
     """
 
     def __init__(self) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._ids: OrderedDict[str, int] = OrderedDict()
+        #: Inputs of the user's: chunks have several.
+        self.weight = 0
         self._depths: dict[str, int] = {}
         self._awaited: dict[int, OrderedDict[str, None]] = {}
 
@@ -35,12 +37,18 @@ class InputQueue:
         return iter(self._ids)
 
     @property
+    def head(self) -> int:
+        """How many inputs of the user's the oldest is; 0: there is none."""
+        return next(iter(self._ids.values()), 0)
+
+    @property
     def awaited(self) -> int:
         """How many of them another input waits for."""
         return len(self._depths)
 
     def append(self, record: Input) -> None:
-        self._ids[record.id] = None
+        self._ids[record.id] = record.count
+        self.weight += record.count
         if record.waiters:
             self.prefer(record)
 
@@ -65,7 +73,7 @@ class InputQueue:
         return next(iter(self._awaited[max(self._awaited)]))
 
     def remove(self, input_id: str) -> None:
-        del self._ids[input_id]
+        self.weight -= self._ids.pop(input_id)
         self.prefer_no_more(input_id)
 
     def prefer_no_more(self, input_id: str) -> None:
@@ -84,7 +92,7 @@ class Input:
 
     `awaits` are the unfinished inputs that it waits for, `waiters` those that wait for it, which makes it as
     nested as `depth` says. `recalled`: its node gives it back unless it has begun. `direct` as in
-    model.InputsArrived.
+    model.InputsArrived; `count` inputs of the user's make it.
     """
 
     id: str
@@ -99,6 +107,7 @@ class Input:
     cancelled: bool = False
     recalled: bool = False
     direct: bool = False
+    count: int = 1
     depth: int = 0
     awaits: set[str] | None = None
     waiters: tuple[str, ...] = ()
@@ -108,7 +117,8 @@ class Input:
 class Container:
     """`since` is when it became idle, or was asked for while it is not ready; `used`: it has had an input.
 
-    `waiting` are those of its inputs that wait for others; `line` is a direct input that makes way for them.
+    `inputs` have their attempts, `weight` counts the user's. `waiting` are those of its inputs that wait for
+    others; `line` is a direct input that makes way for them.
     """
 
     id: str
@@ -122,13 +132,22 @@ class Container:
     stopping: bool = False
     used: bool = False
     inputs: dict[str, int] = field(default_factory=dict)
+    weight: int = 0
     waiting: set[str] = field(default_factory=set)
     line: str = ""
 
     @property
     def load(self) -> int:
-        """How many inputs it has, without a line that they end by coming."""
-        return len(self.inputs) - (bool(self.line) and len(self.inputs) > 1)
+        """How many inputs of the user's it has, without a line that they end by coming."""
+        return self.weight - (bool(self.line) and len(self.inputs) > 1)
+
+    def hold(self, record: Input) -> None:
+        self.inputs[record.id] = record.attempt
+        self.weight += record.count
+
+    def let_go(self, record: Input) -> None:
+        del self.inputs[record.id]
+        self.weight -= record.count
 
     @property
     def idle(self) -> bool:

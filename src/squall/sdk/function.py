@@ -185,8 +185,7 @@ class Function(Generic[P, R]):
         taken while results are, at most 1,000 ahead. The first exception ends it and cancels the rest, or is
         one of the results with `return_exceptions`. Without `order_outputs`, results come as they are ready.
         """
-        rows = _rows(self.name, input_iterators, mode)
-        async for value in self._map(mode, rows, kwargs, order_outputs, return_exceptions):
+        async for value in self._map(mode, input_iterators, kwargs, order_outputs, return_exceptions):
             yield value
 
     @dual_stream
@@ -200,8 +199,8 @@ class Function(Generic[P, R]):
         return_exceptions: bool = False,
     ) -> AsyncGenerator[R, None]:
         """As `map`, of one iterable that gives all the arguments of each call."""
-        rows = _spread(_rows(self.name, (input_iterator,), mode))
-        async for value in self._map(mode, rows, kwargs, order_outputs, return_exceptions):
+        each = (input_iterator,)
+        async for value in self._map(mode, each, kwargs, order_outputs, return_exceptions, star=True):
             yield value
 
     @dual
@@ -213,28 +212,32 @@ class Function(Generic[P, R]):
         ignore_exceptions: bool = False,
     ) -> None:
         """As `map`, for what the calls do and not for what they give."""
-        rows = _rows(self.name, input_iterators, mode)
-        async for _ in self._map(mode, rows, kwargs, False, ignore_exceptions):
+        async for _ in self._map(mode, input_iterators, kwargs, False, ignore_exceptions):
             pass
 
     async def _map(
         self,
         mode: Mode,
-        rows: AsyncGenerator[tuple[Any, ...], None],
+        iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
         kwargs: Mapping[str, Any],
         order_outputs: bool,
         return_exceptions: bool,
+        *,
+        star: bool = False,
     ) -> AsyncGenerator[R, None]:
-        from squall.sdk import invocation
+        from squall.sdk import chunking, invocation
+        from squall.sdk.feeding import spread
 
+        rows = _rows(self.name, iterables, mode)
         found = await self._resolve(mode, generator=False)
         values = invocation.map_(
             found.port,
             found.function_id,
-            rows,
+            spread(rows) if star else rows,
             lambda args: self._arguments(args, dict(kwargs)),
             ordered=checks.flag("order_outputs", order_outputs),
             return_exceptions=checks.flag("return_exceptions", return_exceptions),
+            total=chunking.total(iterables),
         )
         try:
             async for value in values:
@@ -486,11 +489,6 @@ def _rows(name: str, iterables: tuple[Any, ...], mode: Mode) -> AsyncGenerator[t
     from squall.sdk.feeding import rows_of
 
     return rows_of(name, iterables, is_async=mode is ASYNCIO)
-
-
-async def _spread(rows: AsyncGenerator[tuple[Any, ...], None]) -> AsyncGenerator[tuple[Any, ...], None]:
-    async for (row,) in rows:
-        yield tuple(row)
 
 
 def _name_of(raw_f: Callable[..., Any]) -> str:

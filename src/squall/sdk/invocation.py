@@ -116,22 +116,38 @@ async def map_(
     *,
     ordered: bool,
     return_exceptions: bool,
+    total: int | None = None,
 ) -> AsyncGenerator[Any, None]:
-    """The results of many inputs, which are taken from `rows` only as results are taken from here."""
+    """The results of many inputs, which are taken from `rows` only as results are taken from here. There are
+    `total` of them, if anybody knows.
+    """
     call = open_call(port, function_id, "map")
-    feeder = Feeder(port, call, rows, encode)
+    feeder = Feeder(port, call, rows, encode, total)
     ordering: Ordering[OutputItem] = Ordering(ordered=ordered)
     arrived = 0
     try:
-        while feeder.error is None and not (feeder.done and arrived == feeder.count):
+        while not feeder.is_over(arrived):
+            more = feeder.steps and not feeder.done and await feeder.step()
+            if feeder.is_over(arrived):
+                break
             try:
-                item = await port.next(call, None if feeder.done else LINGER_S)
+                item = await port.next(call, 0.0 if more else None if feeder.done else LINGER_S)
             except builtins.TimeoutError:
-                feeder.flush()
+                if not more:
+                    feeder.linger()
                 continue
             assert not isinstance(item, YieldItem)
-            arrived += 1
-            for index, output in ordering.add(item.index, item):
+            arrived += item.count
+            feeder.arrived(item)
+            for index, output in ordering.add(item.index, item, item.count):
+                if output.count > 1 or output.sizes is not None:
+                    data = await serialization.from_payload(port, output.outcome.payload)
+                    for value, error in outcomes.values_of(output, data):
+                        if error is not None and not _is_returned(error, return_exceptions):
+                            raise error
+                        yield value if error is None else error
+                    feeder.taken(index, output.count)
+                    continue
                 feeder.taken(index)
                 try:
                     value = await _value_or_error(port, output.outcome, return_exceptions=return_exceptions)
@@ -151,10 +167,14 @@ async def map_(
 async def _value_or_error(port: Port[Any], outcome: Outcome, *, return_exceptions: bool) -> Any:
     try:
         return await outcomes.value_of(port, outcome)
-    except (Exception, exception.InputCancellation) as error:
-        if not return_exceptions:
+    except BaseException as error:
+        if not _is_returned(error, return_exceptions):
             raise
         return error
+
+
+def _is_returned(error: BaseException, return_exceptions: bool) -> bool:
+    return return_exceptions and isinstance(error, (Exception, exception.InputCancellation))
 
 
 def give_up(call: Call) -> None:

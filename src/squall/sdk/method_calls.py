@@ -21,6 +21,10 @@ class MethodCall(Call):
         self._call = call
         self._method = method
 
+    @property
+    def spread(self) -> int:
+        return self._call.spread
+
     def send(self, items: Sequence[InputItem], *, last: bool) -> None:
         for item in items:
             item.method = self._method

@@ -14,14 +14,16 @@ class Ordering(Generic[T]):
     def __init__(self, *, ordered: bool, first: int = 0) -> None:
         self._ordered = ordered
         self._next = first
-        self._early: dict[int, T] = {}
+        self._early: dict[int, tuple[T, int]] = {}
 
-    def add(self, index: int, item: T) -> Iterator[tuple[int, T]]:
-        """What may be given out now that this item is there."""
+    def add(self, index: int, item: T, count: int = 1) -> Iterator[tuple[int, T]]:
+        """What may be given out now that this item is there, which stands for `count` of them."""
         if not self._ordered:
             yield index, item
             return
-        self._early[index] = item
+        self._early[index] = item, count
         while self._next in self._early:
-            yield self._next, self._early.pop(self._next)
-            self._next += 1
+            index = self._next
+            item, count = self._early.pop(index)
+            self._next += count
+            yield index, item

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from squall import exception
 from squall.sdk import serialization, splice
+from squall.wire import chunks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from squall.sdk.ports import Port
-    from squall.wire.values import ErrorInfo, Outcome
+    from squall.wire.values import ErrorInfo, Outcome, OutputItem
 
 
 class RemoteTraceback(Exception):
@@ -41,6 +44,25 @@ async def value_of(port: Port[Any], outcome: Outcome) -> Any:
     if outcome.status == "ok":
         return serialization.loads(data)
     raise error_of(outcome, data)
+
+
+def values_of(output: OutputItem, data: bytes | memoryview) -> Iterator[tuple[Any, BaseException | None]]:
+    """The results of several inputs, or what they raised."""
+    if output.sizes is None:
+        for _ in range(output.count):
+            yield None, error_of(output.outcome, data)
+        return
+    parts = {part.offset: part.outcome for part in output.parts or ()}
+    for offset, piece in enumerate(chunks.slices(data, output.sizes)):
+        if offset in parts:
+            yield None, error_of(parts[offset], piece)
+            continue
+        try:
+            value = serialization.loads(piece)
+        except exception.DeserializationError as error:
+            yield None, error
+        else:
+            yield value, None
 
 
 def error_of(outcome: Outcome, data: bytes | memoryview) -> BaseException:

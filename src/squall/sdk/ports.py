@@ -23,15 +23,15 @@ C = TypeVar("C", bound="Client | AsyncClient")
 
 
 class Gate(ABC):
-    """A counting semaphore that can be opened for good."""
+    """A counter of room to wait at, which can be opened for good."""
 
     @abstractmethod
-    async def acquire(self) -> bool:
-        """Wait for room; False once the gate is open for good, and nobody wants more."""
+    async def acquire(self) -> int:
+        """Wait for room, and take all there is; 0 once the gate is open for good, and nobody wants more."""
 
     @abstractmethod
-    def release(self) -> None:
-        """Room for one more."""
+    def release(self, room: int) -> None:
+        """Room for so many more."""
 
     @abstractmethod
     def open(self) -> None:
@@ -40,6 +40,9 @@ class Gate(ABC):
 
 class Port(ABC, Generic[C]):
     """Refusals of the server are raised as exceptions of `squall.exception`."""
+
+    #: Flows beside this one have threads of their own.
+    threaded = False
 
     def __init__(self, client: C, method: str = "") -> None:
         self.client: C = client
@@ -114,6 +117,8 @@ class Port(ABC, Generic[C]):
 
 class BlockingPort(Port[Client]):
     """Nothing here suspends: what waits, waits in the calling thread."""
+
+    threaded = True
 
     async def request(self, method: str, body: Any, *, timeout: float | None = 60.0) -> Any:
         with translated():
@@ -200,35 +205,47 @@ class AsyncioPort(Port[AsyncClient]):
 
 class _ThreadGate(Gate):
     def __init__(self, room: int) -> None:
-        self._room = threading.Semaphore(room)
+        self._room = room
         self._open = False
+        self._changed = threading.Condition()
 
-    async def acquire(self) -> bool:
-        self._room.acquire()
-        return not self._open
+    async def acquire(self) -> int:
+        with self._changed:
+            while not (self._room or self._open):
+                self._changed.wait()
+            room, self._room = self._room, 0
+        return 0 if self._open else room
 
-    def release(self) -> None:
-        self._room.release()
+    def release(self, room: int) -> None:
+        with self._changed:
+            self._room += room
+            self._changed.notify()
 
     def open(self) -> None:
-        self._open = True
-        self._room.release()
+        with self._changed:
+            self._open = True
+            self._changed.notify()
 
 
 class _TaskGate(Gate):
     def __init__(self, room: int) -> None:
         import asyncio
 
-        self._room = asyncio.Semaphore(room)
+        self._room = room
         self._open = False
+        self._changed = asyncio.Event()
 
-    async def acquire(self) -> bool:
-        await self._room.acquire()
-        return not self._open
+    async def acquire(self) -> int:
+        while not (self._room or self._open):
+            self._changed.clear()
+            await self._changed.wait()
+        room, self._room = self._room, 0
+        return 0 if self._open else room
 
-    def release(self) -> None:
-        self._room.release()
+    def release(self, room: int) -> None:
+        self._room += room
+        self._changed.set()
 
     def open(self) -> None:
         self._open = True
-        self._room.release()
+        self._changed.set()

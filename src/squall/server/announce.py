@@ -19,6 +19,7 @@ from squall.server.model import Call, Container, Input
 from squall.server.names import Refusal, check_call, check_node
 from squall.server.node import Node
 from squall.store.base import NotFound, StoreError
+from squall.wire.chunks import MAX_COUNT
 from squall.wire.messages import Revoke, StopContainer
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Announcements:
             node.connection.close()
         node.connection = connection
         node.resources, node.images = message.resources, set(message.images)
+        node.chunks = message.chunks
         self._nodes.renew(node)
         return node
 
@@ -161,7 +163,11 @@ class Announcements:
         for running in announced.inputs:
             call = running.input.rpartition(":")[0]
             if call not in ended and self._is_new(container.function, running):
-                events.append(InputsArrived(container.function.id, (running.input,), running.attempt))
+                events.append(
+                    InputsArrived(
+                        container.function.id, (running.input,), running.attempt, counts=(running.count,)
+                    )
+                )
             entry = self._table.inputs.get(running.input)
             if entry is not None and running.attempt >= entry.attempt:
                 entry.attempt, entry.container = running.attempt, container.id
@@ -177,9 +183,10 @@ class Announcements:
             check_call(call_id)
         except Refusal:
             return False
-        return index.isdecimal() and self._add_ghost(function, call_id, int(index))
+        possible = index.isdecimal() and 1 <= running.count <= MAX_COUNT
+        return possible and self._add_ghost(function, call_id, int(index), running.count)
 
-    def _add_ghost(self, function: Function, call_id: str, index: int) -> bool:
+    def _add_ghost(self, function: Function, call_id: str, index: int, count: int) -> bool:
         call = self._table.calls.get(call_id)
         if call is None:
             record = function.app.record
@@ -190,11 +197,11 @@ class Announcements:
             call.ghost = True
             self._table.open(call)
             self._ghosts.append(call)
-        if call.durable or call.function is not function or not call.seen.add(index):
+        if call.durable or call.function is not function or not call.seen.add_all(index, count):
             return False
-        entry = Input(f"{call_id}:{index}", call, index, None)
+        entry = Input(f"{call_id}:{index}", call, index, None, count=count)
         call.inputs[index] = self._table.inputs[entry.id] = entry
-        call.total += 1
+        call.total += count
         return True
 
     def _watch_ghosts(self) -> None:

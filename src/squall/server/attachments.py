@@ -10,7 +10,8 @@ from squall.server.model import Call
 from squall.server.names import Refusal, check_call
 from squall.store.base import CallRecord, NotFound
 from squall.wire import codec
-from squall.wire.messages import CallFailed, Yields, outputs_of
+from squall.wire.batches import outputs_of
+from squall.wire.messages import CallFailed, Yields
 from squall.wire.values import OutputItem
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Attachments:
         if call.failed is not None:
             session.send(call.failed)
             return
-        entries = [entry for index, entry in sorted(call.inputs.items()) if index >= start]
+        entries = [entry for index, entry in sorted(call.inputs.items()) if index + entry.count > start]
         for entry in entries:
             if entry.yields:
                 session.send(Yields(call.id, entry.index, entry.first_yield, entry.yields))

@@ -17,20 +17,25 @@ if TYPE_CHECKING:
 
 def parent_of(table: CallTable, session: Session, said: str) -> str:
     """The input that a client says it speaks for; only a container can, of those that it has. Else empty."""
-    entry = table.inputs.get(said)
-    return said if entry is not None and session.container and entry.container == session.container else ""
+    return said if waiter_of(table, session, said) else ""
+
+
+def waiter_of(table: CallTable, session: Session, said: str) -> str:
+    """The same as the scheduler knows it: the chunk that it is one of."""
+    entry = table.covering(said) if said and session.container else None
+    return entry.id if entry is not None and entry.container == session.container else ""
 
 
 def awaited(call: Call, entries: Iterable[Input]) -> list[InputsAwaited]:
     """An input that calls a function waits for all of the call's inputs, unless it spawned them."""
     if not call.parent or call.durable:
         return []
-    return _events(call.parent, entries)
+    return _events(call.waiter or call.parent, entries)
 
 
 def attached(table: CallTable, session: Session, message: Attach) -> list[InputsAwaited]:
     """An input that asks for the outputs of a call waits for those that it asks for."""
-    call, parent = table.calls.get(message.call), parent_of(table, session, message.parent)
+    call, parent = table.calls.get(message.call), waiter_of(table, session, message.parent)
     if call is None or not parent:
         return []
     start, end = message.start, message.end

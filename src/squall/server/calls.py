@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from squall.scheduling.model import InputsArrived, InputsCancelled
+from squall.scheduling.model import InputsCancelled
 from squall.server import methods, outcomes
 from squall.server.attachments import reaches
-from squall.server.awaiting import awaited, parent_of
+from squall.server.awaiting import awaited, parent_of, waiter_of
+from squall.server.chunks import arrival
 from squall.server.model import Call
 from squall.server.names import Refusal, check_blob, check_call
 from squall.store.base import CallRecord, InputRecord, StoreError
-from squall.wire import codec, hops
-from squall.wire.messages import Accepted, CallFailed, Notice, outputs_of
+from squall.wire import chunks, codec, hops
+from squall.wire.batches import outputs_of
+from squall.wire.messages import Accepted, CallFailed, Notice
 from squall.wire.parcels import is_name as is_parcel
-from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT, OutputItem
+from squall.wire.values import INLINE_LIMIT, PAYLOAD_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -132,6 +134,7 @@ class Calls:
             message.durable,
             parent_of(self._table, session, message.parent),
             self._clock.wall(),
+            waiter_of(self._table, session, message.parent),
         )
         self._table.open(call)
         return call
@@ -162,13 +165,14 @@ class Calls:
         listens = not (call.durable and call.kind == "map")
         attached = listens and self._table.attach(session, call)
         if attached or call.ghost:
-            self._owe(session, call, [item.index for item in message.items])
+            self._owe(session, call, message.items)
         fresh = self._add(session, call, message.items)
         call.complete = call.complete or message.last or call.cancelled
         self._note_feeder(session, call)
         if call.ghost:  # a node could not tell which kind it is, nor whose
             call.kind, call.ghost = message.kind, False
-            self._table.belongs(call, parent_of(self._table, session, message.parent))
+            parent = parent_of(self._table, session, message.parent)
+            self._table.belongs(call, parent, waiter_of(self._table, session, message.parent))
         if call.cancelled or (session.ended and not call.durable):
             self._finish_cancelled(fresh)
         elif session.restored and self._pen.open:
@@ -182,8 +186,7 @@ class Calls:
     def _dispatch(self, call: Call, fresh: list[Input], items: Iterable[InputItem]) -> None:
         events: list[Event] = []
         if fresh:
-            ids, direct = tuple(entry.id for entry in fresh), call.kind == "direct"
-            events.append(InputsArrived(call.function.id, ids, direct=direct))
+            events.append(arrival(call.function.id, fresh, direct=call.kind == "direct"))
         if call.parent:  # it waits for all of them, also for those that are here since before a restart
             entries = (call.inputs.get(item.index) for item in items)
             events += awaited(call, [entry for entry in entries if entry is not None])
@@ -205,7 +208,7 @@ class Calls:
         size = sum(len(item.payload.data) for item in message.items)
         limit = self._settings
         if (
-            session.inputs + len(message.items) > limit.session_inputs
+            session.inputs + sum(item.count for item in message.items) > limit.session_inputs
             or session.bytes + size > limit.session_bytes
         ):
             raise Refusal(
@@ -222,16 +225,22 @@ class Calls:
     def _add(self, session: Session, call: Call, items: Iterable[InputItem]) -> list[Input]:
         fresh: list[Input] = []
         for item in items:
-            if call.seen.add(item.index):
+            if call.seen.add_all(item.index, item.count):
                 fresh.append(self._table.add(call, item, session))
                 continue
             entry = call.inputs.get(item.index)
-            if entry is not None and entry.item is None and entry.output is None:  # a ghost's
+            if item.count > 1 and (entry is None or entry.count != item.count):  # it has come apart since
+                fresh += self._add(session, call, chunks.apart(item))
+            elif entry is None or entry.count != item.count:
+                if call.ghost:
+                    call.loose[item.index] = item
+            elif entry.item is None and entry.output is None:  # a ghost's
                 self._table.give(entry, item)
         return fresh
 
-    def _owe(self, session: Session, call: Call, indexes: list[int]) -> None:
+    def _owe(self, session: Session, call: Call, items: Iterable[InputItem]) -> None:
         """Outputs that came before this session was listening."""
+        indexes = (index for item in items for index in range(item.index, item.index + item.count))
         entries = (call.inputs.get(index) for index in indexes)
         done = [entry.output for entry in entries if entry is not None and entry.output is not None]
         if done and not call.durable:
@@ -308,7 +317,7 @@ class Calls:
 
     def _finish_cancelled(self, entries: list[Input]) -> None:
         for entry in entries:
-            self._router.finish(entry, OutputItem(entry.index, outcomes.cancelled(), entry.attempt))
+            self._router.finish(entry, entry.ends(outcomes.cancelled()))
         self._dispatcher.flush()
 
     def _cancel_children(self, call_ids: set[str]) -> None:
@@ -379,7 +388,9 @@ def _check(message: Inputs) -> None:
         raise Refusal("invalid", f"no kind of call: {message.kind[:40]!r}")
     for item in message.items:
         payload = item.payload
-        if not 0 <= item.index < MAX_INDEX:
+        if not 0 <= item.index <= MAX_INDEX - item.count:
             raise Refusal("invalid", f"input index {item.index}: a call has at most {MAX_INDEX} inputs")
         if len(payload.data) > INLINE_LIMIT or not 0 <= payload.size <= PAYLOAD_LIMIT:
             raise Refusal("invalid", f"the arguments of input {item.index} are over the limit")
+        if item.sizes is not None and (message.kind != "map" or message.durable or not chunks.fits(item)):
+            raise Refusal("invalid", f"the inputs from {item.index} on are no chunk")

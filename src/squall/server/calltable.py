@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from squall.server.lineage import Lineage
 from squall.server.model import Input
+from squall.wire.chunks import MAX_COUNT, statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +43,11 @@ class CallTable:
         self.calls[call.id] = call
         call.function.calls.add(call.id)
         call.function.app.calls += 1
-        self.belongs(call, call.parent)
+        self.belongs(call, call.parent, call.waiter)
 
-    def belongs(self, call: Call, parent: str) -> None:
+    def belongs(self, call: Call, parent: str, waiter: str = "") -> None:
         """An input made the call (empty: none did), and is to take it along when it ends."""
-        call.parent = parent
+        call.parent, call.waiter = parent, waiter
         if parent:
             self._children.setdefault(parent, set()).add(call.id)
         self.lineage.opened(call)
@@ -90,16 +91,38 @@ class CallTable:
         return True
 
     def add(self, call: Call, item: InputItem, payer: Session | None) -> Input:
-        entry = Input(f"{call.id}:{item.index}", call, item.index, None)
+        entry = Input(f"{call.id}:{item.index}", call, item.index, None, count=item.count)
         self.give(entry, item)
         call.inputs[item.index] = self.inputs[entry.id] = entry
-        call.total += 1
-        call.function.inputs += 1
+        call.total += entry.count
+        call.function.inputs += entry.count
         if call.durable:
             self.durable[call.workspace] += 1
         else:
             self.charge(entry, payer, len(item.payload.data))
         return entry
+
+    def replace(self, entry: Input, pieces: list[Input]) -> None:
+        """A chunk by what it comes apart into."""
+        payer = entry.payer
+        self._pay_back(entry)
+        del entry.call.inputs[entry.index], self.inputs[entry.id]
+        for piece in pieces:
+            entry.call.inputs[piece.index] = self.inputs[piece.id] = piece
+            entry.call.loose.pop(piece.index, None)
+            self.charge(piece, payer, 0 if piece.item is None else len(piece.item.payload.data))
+
+    def covering(self, input_id: str) -> Input | None:
+        """The input, or the chunk that it is one of."""
+        entry = self.inputs.get(input_id)
+        call_id, _, number = input_id.rpartition(":")
+        call = self.calls.get(call_id)
+        if entry is not None or call is None or not number.isdecimal():
+            return entry
+        index = int(number[:12])
+        before = (call.inputs.get(i) for i in range(index - 1, max(-1, index - MAX_COUNT), -1))
+        found = next((e for e in before if e is not None), None)
+        return found if found is not None and index < found.index + found.count else None
 
     def give(self, entry: Input, item: InputItem) -> None:
         """Its arguments: a ghost's come later than itself."""
@@ -110,37 +133,43 @@ class CallTable:
         """The session pays for the memory until the output is taken."""
         entry.payer, entry.charged = payer, size + INPUT_BYTES
         if payer is not None:
-            payer.inputs += 1
+            payer.inputs += entry.count
             payer.bytes += entry.charged
 
     def _pay_back(self, entry: Input) -> None:
         if entry.payer is not None:
-            entry.payer.inputs -= 1
+            entry.payer.inputs -= entry.count
             entry.payer.bytes -= entry.charged
             entry.payer = None
 
     def ended(self, entry: Input, output: OutputItem) -> set[str]:
         """The input has its outcome; its payload is needed no more. Returns the calls that it made."""
-        self.lineage.ended(entry, output.outcome.status, self._now())
+        self.lineage.ended(entry, statuses(output), self._now())
         payer = entry.payer
         self._pay_back(entry)
         if entry.item is not None:
             self.parcels.let_go(entry.item.payload, entry)
         self.parcels.hold(entry.call.workspace, output.outcome.payload, entry)
         entry.output, entry.item, entry.held = output, None, False
-        entry.call.done += 1
+        entry.call.done += entry.count
         if entry.call.kind == "direct":  # as many calls as went over the line
             entry.call.function.inputs += output.outcome.yields - 1
             entry.call.function.ended += output.outcome.yields - 1
-        entry.call.function.ended += 1
+        entry.call.function.ended += entry.count
         begun = entry.call.kind != "direct" or output.outcome.yields > 0
-        entry.call.function.failed += begun and output.outcome.status not in ("ok", "done")
+        entry.call.function.failed += begun and sum(s not in ("ok", "done") for s in statuses(output))
         if entry.call.durable:
             self.durable[entry.call.workspace] -= 1
             self.forget(entry)
         else:
             self.charge(entry, payer, len(output.outcome.payload.data))
-        return self._children.get(entry.id, set()).copy()
+        return self._children_of(entry) if self._children else set()
+
+    def _children_of(self, entry: Input) -> set[str]:
+        """The calls that it made, or that those of a chunk did."""
+        inputs = range(entry.index, entry.index + entry.count)
+        made = (self._children.get(f"{entry.call.id}:{index}", ()) for index in inputs)
+        return {child for children in made for child in children}
 
     def forget(self, entry: Input) -> None:
         """Nobody will ask for it again."""

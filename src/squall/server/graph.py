@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from squall.server.attachments import expired
@@ -10,6 +11,7 @@ from squall.server.model import PINNED
 from squall.server.names import Refusal
 from squall.store.base import NotFound
 from squall.wire import codec
+from squall.wire.chunks import statuses
 from squall.wire.control import GraphInput
 from squall.wire.values import FunctionSpec, OutputItem
 
@@ -122,8 +124,8 @@ class GraphReader:
         known: dict[int, tuple[str, str]] = {}
         live = self._table.calls.get(call)
         for entry in live.inputs.values() if live is not None else ():
-            status = entry.output.outcome.status if entry.output is not None else PENDING
-            known[entry.index] = (status, entry.container)
+            ends = statuses(entry.output) if entry.output is not None else repeat(PENDING, entry.count)
+            known.update({index: (end, entry.container) for index, end in enumerate(ends, entry.index)})
         kin = self._table.lineage.call(call)
         if kin is not None:
             known.update({index: (end.status, end.container) for index, end in kin.ends.items()})

@@ -19,5 +19,17 @@ class Indexes:
             self.low += 1
         return True
 
+    def add_all(self, first: int, count: int) -> bool:
+        """So many numbers in a row; False, and none is added, if one of them was there already."""
+        numbers = range(first, first + count)
+        if first < self.low or not self._above.isdisjoint(numbers):
+            return False
+        if first == self.low and not self._above:
+            self.low += count
+        else:
+            for number in numbers:
+                self.add(number)
+        return True
+
     def __contains__(self, number: int) -> bool:
         return number < self.low or number in self._above

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from squall.server.calltable import CallTable
     from squall.server.model import Call, Input
     from squall.server.session import Session
@@ -75,10 +77,14 @@ class Lineage:
         if len(self._calls) > self._limit:
             self._forget_oldest()
 
-    def ended(self, entry: Input, status: str, now: float) -> None:
+    def ended(self, entry: Input, statuses: Iterable[str], now: float) -> None:
+        """An input, or those of a chunk."""
         kin = self._calls.get(entry.call.id)
-        if kin is not None and len(kin.ends) < MAX_INPUTS:
-            kin.ends[entry.index] = End(status, entry.container, entry.began, now)
+        if kin is None:
+            return
+        for index, status in enumerate(statuses, entry.index):
+            if len(kin.ends) < MAX_INPUTS:
+                kin.ends[index] = End(status, entry.container, entry.began, now)
 
     def call(self, call_id: str) -> Kin | None:
         return self._calls.get(call_id)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from squall.server.indexes import Indexes
 from squall.server.stats import Tallies
-from squall.wire.values import ContainerUsage
+from squall.wire.values import ContainerUsage, OutputItem
 
 if TYPE_CHECKING:
     from squall.server.redaction import Redactor
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         InputItem,
         Manifest,
         Outcome,
-        OutputItem,
         Payload,
         Recipe,
     )
@@ -106,9 +105,9 @@ class Function:
 class Call:
     """A call while it has unfinished inputs, or outputs that its client has not taken.
 
-    `feeders` have not sent all inputs of a durable call yet. `partial`: inputs that were done before this
-    server started are not in `seen` yet. `ghost`: its inputs run on a node, and the client that has them has
-    not come back yet.
+    `loose`: inputs of a ghost's chunks, which its client has apart. `feeders` have not sent all inputs of a
+    durable call yet. `partial`: inputs that were done before this server started are not in `seen` yet.
+    `ghost`: its inputs run on a node, and the client that has them has not come back yet.
     """
 
     id: str
@@ -119,9 +118,12 @@ class Call:
     durable: bool
     parent: str
     created: float
+    #: What the scheduler knows the parent by, where that is one of a chunk.
+    waiter: str = ""
     sessions: set[Session] = field(default_factory=set)
     feeders: set[Session] = field(default_factory=set)
     inputs: dict[int, Input] = field(default_factory=dict)
+    loose: dict[int, InputItem] = field(default_factory=dict)
     seen: Indexes = field(default_factory=Indexes)
     total: int = 0
     done: int = 0
@@ -138,7 +140,8 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Input:
-    """One input. `item` is None once it has ended, and for a ghost. `charged` bytes of the session `payer`.
+    """One input, or a chunk of `count`. `item` is None once it has ended, and for a ghost. `charged` bytes of
+    the session `payer`.
 
     `lender`: the node that keeps the output's parcel until it is taken.
     `moving`: to a newer version of its function. `began`: when its last attempt did, wall-clock seconds.
@@ -164,6 +167,11 @@ class Input:
     first_yield: int = 0
     yields: list[Payload] = field(default_factory=list)
     lender: Acknowledges | None = None
+    count: int = 1
+
+    def ends(self, outcome: Outcome) -> OutputItem:
+        """All of it ends so."""
+        return OutputItem(self.index, outcome, self.attempt, count=self.count)
 
     @property
     def next_yield(self) -> int:
@@ -191,3 +199,12 @@ class Container:
     inputs: set[str] = field(default_factory=set)
     redactor: Redactor | None = None
     usage: ContainerUsage = field(default_factory=ContainerUsage)
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What a node says of one attempt."""
+
+    node: Acknowledges
+    output: OutputItem
+    seconds: float = 0.0

@@ -20,6 +20,7 @@ MANY_ACKNOWLEDGED = 256
 class Node:
     """It outlives its connections while its lease holds; messages to it meanwhile are lost, and made good by
     what it announces when it is back. `deadline` is when the lease ends, `workspaces` whose work it has had.
+    `chunks`: it takes them.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Node:
     connection: Connection | None = None
     containers: dict[str, Container] = field(default_factory=dict)
     workspaces: set[str] = field(default_factory=set)
+    chunks: bool = False
     _assigned: dict[str, list[NodeInput]] = field(default_factory=dict)
     _acknowledged: list[tuple[str, int]] = field(default_factory=list)
 

@@ -10,9 +10,9 @@ from squall.scheduling.model import ContainerExited, Event, InputFinished, Input
 from squall.server import outcomes
 from squall.server.blobs import Transfers
 from squall.server.connection import Connection, Listener
+from squall.server.model import NodeResult
 from squall.server.names import Refusal, one_line
 from squall.server.nested import NestedConnections
-from squall.server.outputs import NodeResult
 from squall.wire import guests
 from squall.wire import messages as m
 from squall.wire.values import LogItem
@@ -205,7 +205,9 @@ class NodeLink(Listener):
         if container is not None and container.node != self.node.id:
             return
         events = [
-            InputFinished(message.container, i.input, i.attempt, i.output.outcome.status, i.seconds)
+            InputFinished(
+                message.container, i.input, i.attempt, i.output.outcome.status, i.seconds, i.output.count
+            )
             for i in message.items
         ]
         if container is not None:
@@ -214,6 +216,8 @@ class NodeLink(Listener):
         if redactor is not None:
             for item in message.items:
                 item.output.outcome = redactor.outcome(item.output.outcome)
+                for part in item.output.parts or ():
+                    part.outcome = redactor.outcome(part.outcome)
         self._services.router.arrived(i.output for i in message.items)
         results = {(i.input, i.attempt): NodeResult(self.node, i.output, i.seconds) for i in message.items}
         self._services.dispatcher.feed(*events, outcomes=results)

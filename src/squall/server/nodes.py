@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from squall.scheduling import model as scheduling
 from squall.server import outcomes
-from squall.server.model import Container
+from squall.server.chunks import allowed, returned
+from squall.server.model import Container, NodeResult
 from squall.server.names import Refusal, one_line
 from squall.server.redaction import Redactor
 from squall.store.base import StoreError
@@ -158,6 +159,9 @@ class Nodes:
                 )
                 continue
             entry.attempt, entry.container = attempt, container.id
+            if entry.count > 1 and not (node.chunks and allowed(container.function.spec)):
+                self._give_back(node, entry)
+                continue
             container.inputs.add(input_id)
             if entry.call.durable:
                 self._attempts.add(entry)
@@ -165,6 +169,14 @@ class Nodes:
             inputs.append(_node_input(entry, entry.item, trace))
         if inputs:
             node.assign(container.id, inputs)
+
+    def _give_back(self, node: Node, chunk: Input) -> None:
+        """To somebody who takes single inputs only."""
+        key = chunk.id, chunk.attempt
+        self._dispatcher.feed(
+            scheduling.InputFinished(chunk.container, *key, "ok", 0.0, count=0),
+            outcomes={key: NodeResult(node, returned(chunk))},
+        )
 
     def _traced(self, trace: Trace, container: Container, now: float) -> Trace:
         """With the start of the container, if the input waited for it."""
@@ -363,4 +375,5 @@ def _node_input(entry: Input, item: InputItem, trace: Trace | None) -> NodeInput
         trace,
         # Only who waits on this host can have it so, and nothing durable may depend on memory.
         not call.durable and bool(call.sessions) and all(s.parcels for s in call.sessions),
+        item.sizes,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from squall.scheduling.model import (
@@ -16,11 +17,13 @@ from squall.scheduling.model import (
     Retrying,
 )
 from squall.server import outcomes
-from squall.server.model import YIELD_WINDOW, Acknowledges
+from squall.server.chunks import Chunks, spread, within
+from squall.server.model import YIELD_WINDOW, Acknowledges, NodeResult
 from squall.store.base import OutputRecord, StoreError
 from squall.wire import codec, hops
-from squall.wire.messages import CallFailed, Yields, outputs_of
-from squall.wire.values import OutputItem
+from squall.wire.batches import outputs_of
+from squall.wire.chunks import statuses
+from squall.wire.messages import CallFailed, Yields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from squall.server.tasks import Tasks
     from squall.store.base import Store
     from squall.wire.messages import NodeYields
+    from squall.wire.values import OutputItem
 
 log = logging.getLogger("squall.server")
 
@@ -40,15 +44,6 @@ _LOST = "values of the generator were lost with the agent that had them: call it
 _LOST_RESULT = "its result was lost on the way from its node: call it again"
 #: Seconds between tries to write outputs while the disk refuses.
 STORE_RETRY = 2.0
-
-
-@dataclass(frozen=True)
-class NodeResult:
-    """What a node says of one attempt."""
-
-    node: Acknowledges
-    output: OutputItem
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,7 @@ class OutputRouter:
         self._dispatcher = dispatcher
         self._clock = clock
         self._tasks = tasks
+        self._chunks = Chunks(table, dispatcher)
         self.cancel_children: Callable[[set[str]], None] = lambda _calls: None
         self._leaving: dict[Call, list[OutputItem]] = {}
         self._to_store: list[_Final] = []
@@ -94,13 +90,17 @@ class OutputRouter:
             self._acknowledge(result, action.input, action.attempt)
             return
         outcome = result.output.outcome
-        counts = entry.call.kind != "direct" and outcome.status == "done"
-        if counts and outcome.yields != entry.next_yield:
+        counted = entry.call.kind != "direct" and outcome.status == "done"
+        if counted and outcome.yields != entry.next_yield:
             outcome = outcomes.failed("interrupted", _LOST)
         if not self._table.parcels.has(entry.call.workspace, outcome.payload):
             outcome = outcomes.failed("lost", _LOST_RESULT)
-        output = OutputItem(entry.index, outcome, action.attempt, result.output.trace)
-        self.finish(entry, output, result.node, result.seconds)
+        output = within(entry, replace(result.output, outcome=outcome, attempt=action.attempt))
+        ended = entry if output.count == entry.count else self._chunks.cut(entry, output)
+        if ended is None:
+            self._acknowledge(result, action.input, action.attempt)
+        else:
+            self.finish(ended, output, result.node, result.seconds)
 
     def _not_final(self, action: Retrying | DropStale) -> None:
         """What counts and is said again may not be on disk yet: the node hears when it is."""
@@ -124,7 +124,7 @@ class OutputRouter:
         outcome = outcomes.failed(action.code, action.message)
         if action.code == "start_failed" and call.function.start_error is not None:
             outcome = call.function.start_error
-        self.finish(entry, OutputItem(entry.index, outcome, entry.attempt))
+        self.finish(entry, entry.ends(outcome))
 
     # --------------------------------------------------------------------------------------------- outcomes
 
@@ -147,13 +147,14 @@ class OutputRouter:
         if entry.call.kind == "direct":
             tallies.line_ended(output.outcome.status, output.outcome.yields, seconds, self._clock.wall())
         else:
-            tallies.ended(output.outcome.status, seconds, self._clock.wall())
+            tallies.all_ended(Counter(statuses(output)), seconds, self._clock.wall())
         if output.trace is not None:
             output.trace.append(("server.delivered", self._clock.now()))
         if entry.call.durable:
             entry.output = output
             self._to_store.append(_Final(entry, output, node))
             return
+        output.seconds = seconds
         if node is not None and output.outcome.payload.blob:
             entry.lender = node  # until somebody has taken it, should we end before
         elif node is not None:
@@ -176,7 +177,7 @@ class OutputRouter:
         """Send what has gathered; store what must be stored first."""
         if self._leaving:
             leaving, self._leaving = self._leaving, {}
-            _send(leaving)
+            self._send(leaving)
         if self._to_store and not self._storing:
             self._storing = True
             self._tasks.spawn(self._store_all())
@@ -208,12 +209,18 @@ class OutputRouter:
         for final in finals:
             if final.entry.call.failed is None:
                 leaving.setdefault(final.entry.call, []).append(final.output)
-        _send(leaving)  # first: a call that is over lets go of its sessions
+        self._send(leaving)  # first: a call that is over lets go of its sessions
         for final in finals:
             if final.node is not None:
                 final.node.acknowledge(final.entry.id, final.output.attempt)
             self._settle(final.entry, final.output)
         self._dispatcher.flush()
+
+    def _send(self, leaving: dict[Call, list[OutputItem]]) -> None:
+        for call, items in leaving.items():
+            messages = outputs_of(call.id, items, spread(self._dispatcher.scheduler, call))
+            for session in call.sessions:
+                session.send(*messages)
 
     # ------------------------------------------------------------------------------------------ generators
 
@@ -241,7 +248,7 @@ class OutputRouter:
     def _lose(self, entry: Input) -> None:
         """An agent that died took values along: the consumer shall not wait for them."""
         entry.cancelled = True
-        self.finish(entry, OutputItem(entry.index, outcomes.failed("interrupted", _LOST), entry.attempt))
+        self.finish(entry, entry.ends(outcomes.failed("interrupted", _LOST)))
         self._dispatcher.feed(InputsCancelled((entry.id,)))
 
     def credited(self, entry: Input, upto: int) -> bool:
@@ -253,9 +260,3 @@ class OutputRouter:
         del entry.yields[:taken]
         entry.first_yield += taken
         return True
-
-
-def _send(leaving: dict[Call, list[OutputItem]]) -> None:
-    for call, items in leaving.items():
-        for session in call.sessions:
-            session.send(*outputs_of(call.id, items))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from squall.scheduling.model import InputsArrived
 from squall.server import outcomes
 from squall.server.attachments import call_of
 from squall.server.awaiting import awaited
+from squall.server.chunks import arrival
 from squall.store.base import OutputRecord
 from squall.wire import codec
 from squall.wire.values import InputItem, OutputItem
@@ -70,17 +70,17 @@ class HoldingPen:
         """Dispatch what no node has claimed, in the order of arrival."""
         self.open = False
         held, self._held = self._held, {}
-        groups: dict[tuple[str, int, bool], list[str]] = {}
+        groups: dict[tuple[str, int, bool], list[Input]] = {}
         for entry in held.values():
             if entry.held:
                 entry.held = False
                 group = entry.call.function.id, entry.attempt, entry.call.kind == "direct"
-                groups.setdefault(group, []).append(entry.id)
+                groups.setdefault(group, []).append(entry)
         calls = {entry.call for entry in held.values()}
         self._dispatcher.feed(
             *(
-                InputsArrived(function, tuple(ids), attempt, direct)
-                for (function, attempt, direct), ids in groups.items()
+                arrival(function, entries, attempt, direct=direct)
+                for (function, attempt, direct), entries in groups.items()
             ),
             *(event for call in calls for event in awaited(call, call.inputs.values())),
         )

@@ -36,10 +36,14 @@ class Tallies:
         self._minutes: deque[Tally] = deque(maxlen=KEPT)
 
     def ended(self, status: str, seconds: float, now: float) -> None:
+        self.all_ended(Counter({status: 1}), seconds, now)
+
+    def all_ended(self, statuses: Counter[str], seconds: float, now: float) -> None:
+        """Inputs of one chunk, so long in all."""
         start = now - now % MINUTE
         if not self._minutes or self._minutes[-1].start < start:
             self._minutes.append(Tally(start))
-        self._minutes[-1].add(Tally(start, Counter({status: 1}), seconds, seconds))
+        self._minutes[-1].add(Tally(start, statuses, seconds, seconds / max(1, statuses.total())))
 
     def line_ended(self, status: str, calls: int, seconds: float, now: float) -> None:
         """A direct line has, after so many calls of so long in all, the last of which ended so."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from squall.scheduling.model import FunctionRemoved, InputsArrived
+from squall.scheduling.model import FunctionRemoved
 from squall.server import outcomes
 from squall.server.awaiting import awaited
-from squall.wire.values import OutputItem
+from squall.server.chunks import arrival
 
 if TYPE_CHECKING:
     from squall.server.calltable import CallTable
@@ -46,11 +46,11 @@ class Succession:
         self._dispatcher.flush()
 
     def _begin(self, new: Function, entries: list[Input]) -> None:
-        attempts: dict[int, list[str]] = {}
+        attempts: dict[int, list[Input]] = {}
         for entry in entries:
-            attempts.setdefault(entry.attempt, []).append(entry.id)
+            attempts.setdefault(entry.attempt, []).append(entry)
         self._dispatcher.feed(
-            *(InputsArrived(new.id, tuple(ids), attempt) for attempt, ids in attempts.items()),
+            *(arrival(new.id, group, attempt) for attempt, group in attempts.items()),
             *(event for entry in entries for event in awaited(entry.call, [entry])),
         )
 
@@ -62,4 +62,4 @@ class Succession:
             outcome = outcomes.cancelled("a new version of the app does not have the function any more")
         else:
             outcome = outcomes.failed("interrupted", "a new version of the app was deployed while it ran")
-        self._router.finish(entry, OutputItem(entry.index, outcome, entry.attempt))
+        self._router.finish(entry, entry.ends(outcome))

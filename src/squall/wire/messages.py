@@ -19,9 +19,6 @@ from squall.wire.values import (
     Recipe,
 )
 
-#: About how many bytes of results one message holds.
-OUTPUTS_BYTES = 1 << 20
-
 # ------------------------------------------------------------------------------------------ both directions
 
 
@@ -135,21 +132,11 @@ class Accepted:
 
 @dataclass(slots=True)
 class Outputs:
+    """`spread`: its inputs may travel in chunks, and so many containers share them; 0: they may not."""
+
     call: str
     items: list[OutputItem]
-
-
-def outputs_of(call: str, items: list[OutputItem]) -> list[Outputs]:
-    """Outputs in messages of a bounded size: results are up to INLINE_LIMIT bytes each."""
-    messages: list[Outputs] = []
-    size = OUTPUTS_BYTES
-    for item in items:
-        if size >= OUTPUTS_BYTES:
-            messages.append(Outputs(call, []))
-            size = 0
-        messages[-1].items.append(item)
-        size += len(item.outcome.payload.data)
-    return messages
+    spread: int = 0
 
 
 @dataclass(slots=True)
@@ -260,11 +247,12 @@ class NodeResources:
 
 @dataclass(slots=True)
 class RunningInput:
-    """An input that a node holds: its id, which attempt, and whether user code has begun it."""
+    """An input, or a chunk of `count`, that a node holds: which attempt, whether user code has begun it."""
 
     input: str
     attempt: int
     started: bool
+    count: int = 1
 
 
 @dataclass(slots=True)
@@ -277,12 +265,16 @@ class AnnouncedContainer:
 
 @dataclass(slots=True)
 class Announce:
-    """A node's first message after Welcome: what it has and what runs there already."""
+    """A node's first message after Welcome: what it has and what runs there already.
+
+    `chunks`: it takes inputs in chunks.
+    """
 
     node: str
     resources: NodeResources
     containers: list[AnnouncedContainer]
     images: list[str]
+    chunks: bool = False
 
 
 @dataclass(slots=True)
@@ -344,7 +336,7 @@ class StopContainer:
 
 @dataclass(slots=True)
 class NodeInput:
-    """One attempt at one input. Ids are the server's: "<call>:<index>". `parcels`: its result may be one."""
+    """An attempt at an InputItem. Ids are the server's: "<call>:<index>". `parcels`: results may be such."""
 
     input: str
     attempt: int
@@ -356,6 +348,12 @@ class NodeInput:
     timeout: float = 300.0
     trace: list[tuple[str, float]] | None = None
     parcels: bool = False
+    sizes: list[int] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many inputs of the user's it is."""
+        return 1 if self.sizes is None else len(self.sizes)
 
 
 @dataclass(slots=True)

@@ -65,22 +65,48 @@ Trace = list[tuple[str, float]]
 
 @dataclass(slots=True)
 class InputItem:
-    """One input of a call. `method` names the method of a class; empty for a function."""
+    """One input of a call. `method` names the method of a class; empty for a function.
+
+    With `sizes` it is a chunk: so many inputs from `index` on, whose payloads lie one behind the other.
+    """
 
     index: int
     payload: Payload
     method: str = ""
     trace: Trace | None = None
+    sizes: list[int] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many inputs of the user's it is."""
+        return 1 if self.sizes is None else len(self.sizes)
+
+
+@dataclass(slots=True)
+class Part:
+    """One input of a chunk that ended in another way than "ok"; its payload lies with those of the others."""
+
+    offset: int
+    outcome: Outcome
 
 
 @dataclass(slots=True)
 class OutputItem:
-    """The outcome of the input with this index; `attempt` says which run of it."""
+    """The outcome of the input with this index; `attempt` says which run of it.
+
+    It is that of `count` inputs from `index` on (0: none of a chunk has one, and all of them come back). With
+    `sizes`, their payloads lie one behind the other, and `parts` says which of them have no result.
+    `seconds` is how long all of them took.
+    """
 
     index: int
     outcome: Outcome
     attempt: int = 1
     trace: Trace | None = None
+    count: int = 1
+    sizes: list[int] | None = None
+    parts: list[Part] | None = None
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)

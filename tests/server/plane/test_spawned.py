@@ -9,6 +9,7 @@ import pytest
 from squall.server.connection import Peer
 from squall.server.lineage import Lineage
 from squall.wire import messages as m
+from squall.wire.batches import outputs_of
 from squall.wire.control import CallRef
 from squall.wire.values import Outcome, OutputItem, Payload
 from tests.server.fakes import FakeClient, payloads, settle, spec
@@ -187,5 +188,5 @@ async def test_lineage_is_bounded(world: World) -> None:
 
 def test_outputs_are_split_by_size() -> None:
     items = [OutputItem(n, Outcome("ok", Payload(bytes(400_000)))) for n in range(5)]
-    assert [len(message.items) for message in m.outputs_of("fc-1", items)] == [3, 2]
-    assert m.outputs_of("fc-1", []) == []
+    assert [len(message.items) for message in outputs_of("fc-1", items)] == [3, 2]
+    assert outputs_of("fc-1", []) == []

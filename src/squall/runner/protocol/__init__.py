@@ -37,19 +37,25 @@ FRAME_LIMIT = 1 << 20
 CONFIG = 1
 #: header: {"in": id, "a": attempt, "call": id, "m": method of a class, "c": credit of a generator,
 #: "t": whether to tell the times, "line": true of a direct call (`direct`), whose frame brings two
-#: descriptors, those of its socket and of its page};
-#: payload: the pickle of (args, kwargs).
+#: descriptors, those of its socket and of its page, "sizes": [bytes, ...] of a chunk, whose frame brings the
+#: descriptor of its page after that of its payload};
+#: payload: the pickle of (args, kwargs); of a chunk, those of its inputs, one behind the other. The first one
+#: has the id "in", each other one the next index.
 INPUT = 2
 CREDIT = 4  # header: {"upto": n}
 STOP = 5  # finish: run exit hooks, leave
 HANG_UP = 6  # a direct call is to end; like any frame that comes while one runs
 # runner -> agent
-HELLO = 16  # header: {"python": "3.11.2", "held": [[number, id, attempt], ...]}, the one that runs first
+#: header: {"python": "3.11.2", "held": [[number, id, attempt], ...], the one that runs first, "chunks": true
+#: of a runner that takes them}
+HELLO = 16
 #: The user's function is imported, or the object made and entered; header: {"t": {"main", "connected",
 #: "imported"}}.
 READY = 17
 #: header: {} for a result, {"s": status, "type", "message", "tb", "n": yields}; payload: pickle. With times:
-#: "t": {"received", "begin", "end", "sent"}. All times are CLOCK_MONOTONIC seconds.
+#: "t": {"received", "begin", "end", "sent"}. All times are CLOCK_MONOTONIC seconds. For the first inputs of a
+#: chunk: {"sizes": [bytes, ...], "ran": seconds of the last, "parts": [[offset, header], ...] of those that
+#: have no result}; payload: pickles, one behind the other.
 OUTPUT = 19
 YIELD = 20  # header: {"n": number}; payload: pickle
 #: header: {"ins": [numbers]}: a batch has gathered and begins. Only where CONFIG has "batching".
