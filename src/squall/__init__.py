@@ -5,7 +5,6 @@ They load on first use: a user's file imports squall in the container too, where
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 # Type checkers take it for true by its name; importing `typing` would cost more than all the rest.
@@ -87,8 +86,7 @@ def _missing(name: str) -> Exception:
 
         if (advice := missing_name(name)) is not None:
             return advice
-    # With the two, Python says which name was meant.
-    return AttributeError(f"module 'squall' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+    return AttributeError(f"module 'squall' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -162,6 +162,7 @@ def test_what_the_server_is_told(model: Any, server: FakeServer) -> None:
     "App.cls(startup_timeout)",
     "App.cls(cloud)",
     "App.cls(region)",
+    "App.cls(routing_region)",
     "App.cls(nonpreemptible)",
     "App.cls(block_network)",
     "App.cls(single_use_containers)",
@@ -172,8 +173,8 @@ def test_every_option_of_a_class(load: Load, server: FakeServer) -> None:
         "image = squall.Image.debian_slim('3.11')\n"
         "@app.cls(image=image, env={'A': '1'}, gpu='T4', serialized=False, cpu=(1, 2), memory=64,\n"
         "    ephemeral_disk=9, min_containers=1, max_containers=3, buffer_containers=2, scaledown_window=7,\n"
-        "    retries=4, timeout=5, startup_timeout=6, cloud='auto', region='eu', nonpreemptible=True,\n"
-        "    block_network=True, single_use_containers=True, include_source=False)\n"
+        "    retries=4, timeout=5, startup_timeout=6, cloud='auto', region='eu', routing_region='eu',\n"
+        "    nonpreemptible=True, block_network=True, single_use_containers=True, include_source=False)\n"
         "class M:\n    @squall.method()\n    def f(self): pass\n"
     )
     with module.app.run():
@@ -460,6 +461,7 @@ def test_options_of_a_class(model: Any, server: FakeServer) -> None:
     "Cls.with_options(scaledown_window)",
     "Cls.with_options(timeout)",
     "Cls.with_options(region)",
+    "Cls.with_options(routing_region)",
     "Cls.with_options(cloud)",
 )
 def test_every_option_of_a_variant_of_a_class(model: Any, server: FakeServer) -> None:
@@ -467,6 +469,7 @@ def test_every_option_of_a_variant_of_a_class(model: Any, server: FakeServer) ->
     other = model.Model.with_options(
         cpu=3, memory=512, gpu="h100:2", env={"A": "1"}, secrets=[secret], retries=2, max_containers=4,
         buffer_containers=1, scaledown_window=7, timeout=9, region="eu", cloud="auto",
+        routing_region="eu",
     )  # fmt: skip
     with model.app.run():
         assert other(size="m").predict.remote("x") == "mx"
@@ -489,6 +492,7 @@ def test_every_option_of_a_variant_of_a_class(model: Any, server: FakeServer) ->
     "Function.with_options(gpu)",
     "Function.with_options(scaledown_window)",
     "Function.with_options(region)",
+    "Function.with_options(routing_region)",
     "Function.with_options(cloud)",
     "Function.with_options(buffer_containers)",
     "Function.with_options(max_containers)",
@@ -497,7 +501,13 @@ def test_options_of_a_function(load: Load, server: FakeServer) -> None:
     module = load("@app.function(timeout=5)\ndef f(x):\n    return x\n")
     more = module.f.with_options(cpu=2, env={"A": "1"}, timeout=9)
     other = module.f.with_options(memory=512, retries=2, gpu="h100:2").with_options(
-        memory=1024, scaledown_window=7, region="eu", cloud="auto", buffer_containers=1, max_containers=4
+        memory=1024,
+        scaledown_window=7,
+        region="eu",
+        routing_region="eu",
+        cloud="auto",
+        buffer_containers=1,
+        max_containers=4,
     )
     with module.app.run() as app:
         server.container_app = app.app_id

@@ -22,11 +22,13 @@ from squall.exception import (
     RequestSizeError,
     SerializationError,
 )
+from squall.sdk.dual import DualStream
 from squall.sdk.feeding import BATCH, OUTSTANDING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
+    from squall.sdk.modes import Mode
     from tests.sdk.fake_client import FakeServer
 
 MATH = """
@@ -126,16 +128,25 @@ def test_awaited_they_come_home_without_our_frames(math: Any, use: Callable[[Any
     assert len(ours) == 1, "Python itself adds the frame where it is raised again"
 
 
-def test_a_stream_that_is_awaited_ends_where_its_reader_stops(math: Any, server: FakeServer) -> None:
+def test_a_stream_that_is_awaited_ends_where_its_reader_stops() -> None:
+    ended: list[bool] = []
+
+    async def flow(mode: Mode) -> AsyncGenerator[int, None]:
+        try:
+            for n in range(1000):
+                yield n
+        finally:
+            ended.append(True)
+
     async def read() -> None:
-        values = math.add.map.aio(range(1000))
+        stream: DualStream[..., int] = DualStream(flow)
+        values = stream.aio()
         async for _ in values:
             break
         await values.aclose()
+        assert ended == [True], "at once, and not when the loop ends"
 
     asyncio.run(read())
-    (call,) = server.calls.values()
-    assert call.cancelled
 
 
 @pytest.mark.covers("Function.map", "Function.map.aio")

@@ -110,6 +110,9 @@ def _check_placement(given: Mapping[str, Any]) -> None:
         raise InvalidError(f"cloud={checks.short(cloud)} is not possible: give one of {', '.join(_CLOUDS)}")
     if region is not None:
         checks.texts("region", region)
+    routing = given["routing_region"]  # all calls go by way of the one server there is
+    if routing is not None and (not isinstance(routing, str) or not routing.strip()):
+        raise InvalidError(f"routing_region={checks.short(routing)} is not possible: give a text")
     checks.flag("nonpreemptible", given["nonpreemptible"])
 
 

@@ -15,7 +15,6 @@ PARAMETERS: Mapping[str, str] = {
     "network_file_systems": "they are deprecated, and volumes come with a later version",
     "volumes": "volumes come with a later version: pass data as arguments, or use Image.add_local_dir()",
     "proxy": "fixed egress addresses come with a later version",
-    "routing_region": "there is one server, and no region to choose",
     "enable_memory_snapshot": "snapshots come with a later version",
     "restrict_modal_access": "restricted functions come with a later version: use block_network=True",
     "i6pn": "there is no private IPv6 network between containers",

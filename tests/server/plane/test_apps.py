@@ -131,7 +131,8 @@ async def test_lists_show_what_is_mine(world: World) -> None:
     assert (status.workspace, status.environment, status.apps) == ("default", "main", 1)
     assert status.elsewhere == Counts(apps=1)
     await client.connect(token=await world.token(), session="")
-    assert (await client.ask("status")).apps == 1, "without the embedded socket, only what is its own"
+    status = await client.ask("status")
+    assert (status.apps, status.elsewhere) == (1, Counts()), "without the embedded socket, only its own"
 
 
 async def test_what_is_another_workspaces_is_not_found(world: World) -> None:
