@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -127,6 +128,42 @@ def test_an_empty_list_is_said(server: FakeServer, monkeypatch: pytest.MonkeyPat
 def test_app_stop(server: FakeServer) -> None:
     assert run("app", "stop", "hello").output == "Stopped hello.\n"
     assert codec.unpack(asked(server).body, control.AppRef) == control.AppRef("hello")
+
+
+class Terminal(io.BytesIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("command", [("app", "stop", "hello"), ("container", "stop", "ct-1")])
+def test_on_a_terminal_it_asks_before_it_stops_something(
+    server: FakeServer, command: tuple[str, ...]
+) -> None:
+    def answered(answer: bytes, *more: str) -> int:
+        return CliRunner().invoke(squall.cli.main, [*command, *more], input=Terminal(answer)).exit_code
+
+    assert answered(b"n\n") == 130
+    assert [r.method for r in server.of(m.Request)] == []
+    assert answered(b"y\n") == answered(b"", "-y") == 0
+    stops = [r.method for r in server.of(m.Request) if r.method.endswith(".stop")]
+    assert stops == [f"{command[0]}.stop"] * 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "app list", "app stop hello", "app logs hello", "app history hello", "app rollback hello",
+        "container list", "function info hello::f", "function calls hello::f", "function logs hello::f",
+    ],
+)  # fmt: skip
+def test_another_environment(server: FakeServer, command: str) -> None:
+    run(*command.split(), "-e", "staging")
+    assert [hello.environment for hello in server.of(m.Hello)] == ["staging"]
+
+
+def test_containers_of_one_app(server: FakeServer) -> None:
+    assert "ct-1" in run("container", "list", "--app-id", "f").output
+    assert run("container", "list", "--app-id", "ap-2").output == "No containers.\n"
 
 
 def test_app_logs(server: FakeServer) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from squall.cli import output
-from squall.cli.server import server
+from squall.cli.server import environment_option, server
 from squall.wire.control import AppRef, AppRollback, Empty, LogsFetch
 
 if TYPE_CHECKING:
@@ -23,10 +23,11 @@ def app() -> None:
 
 
 @app.command("list")
+@environment_option
 @output.json_option
-def list_(as_json: bool) -> None:
+def list_(env: str, as_json: bool) -> None:
     """List apps, the newest first."""
-    with server() as client:
+    with server(env) as client:
         apps = client.request("app.list", Empty()).apps
     if as_json:
         output.echo_json(apps)
@@ -38,19 +39,23 @@ def list_(as_json: bool) -> None:
 
 @app.command()
 @click.argument("name")
-def stop(name: str) -> None:
+@output.yes_option
+@environment_option
+def stop(name: str, env: str, *, yes: bool) -> None:
     """Stop an app, by name or id: its containers end and its waiting inputs are cancelled."""
-    with server() as client:
+    output.confirm(f"Stop {name}, its containers and its calls?", yes=yes)
+    with server(env) as client:
         client.request("app.stop", AppRef(name))
     click.echo(f"Stopped {name}.")
 
 
 @app.command()
 @click.argument("name")
+@environment_option
 @output.json_option
-def history(name: str, *, as_json: bool) -> None:
+def history(name: str, env: str, *, as_json: bool) -> None:
     """List the versions of a deployed app, the newest first."""
-    with server() as client:
+    with server(env) as client:
         versions = client.request("app.history", AppRef(name)).versions
     if as_json:
         output.echo_json(versions)
@@ -63,9 +68,10 @@ def history(name: str, *, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("version", type=click.IntRange(min=1), required=False)
 @click.option("--strategy", type=click.Choice(["rolling", "recreate"]), default="rolling", show_default=True)
-def rollback(name: str, version: int | None, strategy: str) -> None:
+@environment_option
+def rollback(name: str, version: int | None, strategy: str, env: str) -> None:
     """Deploy an earlier VERSION of an app again, as a new version; without one, that before the last."""
-    with server() as client:
+    with server(env) as client:
         published = client.request("app.rollback", AppRollback(name, version or 0, strategy))
     click.echo(f"Deployed {name} again as version {published.version}.")
 
@@ -74,9 +80,10 @@ def rollback(name: str, version: int | None, strategy: str) -> None:
 @click.argument("name")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("-n", "--tail", default=1000, show_default=True, help="Pieces of output to begin with.")
-def logs(name: str, follow: bool, tail: int) -> None:
+@environment_option
+def logs(name: str, follow: bool, tail: int, env: str) -> None:
     """Print what an app's containers wrote."""
-    with server() as client:
+    with server(env) as client:
         for _, _, fd, data, _ in client.request("logs.fetch", LogsFetch(name, tail)).text:
             write(fd, data)
         if follow:

@@ -6,7 +6,7 @@ import click
 
 from squall.cli import output, terminals
 from squall.cli.app import write
-from squall.cli.server import server
+from squall.cli.server import environment_option, server
 from squall.wire.control import ContainerRef, Empty, LogsFetch
 
 
@@ -16,11 +16,14 @@ def container() -> None:
 
 
 @container.command("list")
+@click.option("--app-id", default="", metavar="APP_ID", help="Only those of one app.")
+@environment_option
 @output.json_option
-def list_(as_json: bool) -> None:
+def list_(app_id: str, env: str, *, as_json: bool) -> None:
     """List the containers that run."""
-    with server() as client:
-        containers = client.request("container.list", Empty()).containers
+    with server(env) as client:
+        found = client.request("container.list", Empty()).containers
+    containers = [each for each in found if app_id in ("", each.app)]
     if as_json:
         output.echo_json(containers)
         return
@@ -70,8 +73,10 @@ def exec_(container_id: str, command: tuple[str, ...], *, pty: bool | None) -> N
 
 @container.command()
 @click.argument("container_id")
-def stop(container_id: str) -> None:
+@output.yes_option
+def stop(container_id: str, *, yes: bool) -> None:
     """End a container at once; what it works on runs again in another."""
+    output.confirm(f"End {container_id}?", yes=yes)
     with server() as client:
         client.request("container.stop", ContainerRef(container_id))
     click.echo(f"Stopping {container_id}.")

@@ -8,7 +8,7 @@ import click
 
 from squall.cli import output
 from squall.cli.app import write
-from squall.cli.server import server
+from squall.cli.server import environment_option, server
 from squall.client.api import ServiceRefusal
 from squall.exception import InvalidError, NotFoundError
 from squall.wire.control import CallsQuery, FunctionGet, FunctionInfo, FunctionLookup, LogsRead, StatsQuery
@@ -42,10 +42,11 @@ def function() -> None:
 
 @function.command()
 @reference
+@environment_option
 @output.json_option
-def info(function: str, *, as_json: bool) -> None:
+def info(function: str, env: str, *, as_json: bool) -> None:
     """Show what of a function waits and runs, and how this version's inputs have ended."""
-    with server() as client:
+    with server(env) as client:
         named = find(client, function)
         found = named.function
         stats = client.request("function.stats", StatsQuery(found.id, all_variants=True))
@@ -70,11 +71,12 @@ def info(function: str, *, as_json: bool) -> None:
 
 @function.command()
 @reference
-@click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option("-n", "--tail", "--limit", "limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@environment_option
 @output.json_option
-def calls(function: str, limit: int, *, as_json: bool) -> None:
+def calls(function: str, limit: int, env: str, *, as_json: bool) -> None:
     """List calls, the newest first: those that run, and spawned ones while their results are kept."""
-    with server() as client:
+    with server(env) as client:
         named = find(client, function).function
         found = client.request("call.list", CallsQuery(named.app, named.name, limit)).calls
     if as_json:
@@ -87,10 +89,11 @@ def calls(function: str, limit: int, *, as_json: bool) -> None:
 @function.command()
 @reference
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-def logs(function: str, *, follow: bool) -> None:
+@environment_option
+def logs(function: str, env: str, *, follow: bool) -> None:
     """Print what a function's containers wrote."""
     after = 0
-    with server() as client:
+    with server(env) as client:
         named = find(client, function).function
         while True:
             wait = 10.0 if follow and after else 0.0
