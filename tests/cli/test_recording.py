@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from xml.etree import ElementTree as ET
 
+from squall.sdk.terminal import render
+from squall.sdk.terminal.model import Model
+from squall.wire.messages import BuildLog, Progress
+from squall.wire.values import FunctionProgress
 from tests.cli import record, svg
+from tests.house.source import ROOT
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 
@@ -41,3 +47,37 @@ def test_torn_characters_and_sequences() -> None:
 def test_only_the_last_rows_are_shown() -> None:
     pictures = [svg.Picture(0.0, ["a", "b", "c", "d"])]
     assert set(texts(svg.animated(pictures, 10, 2, "")).values()) == {"c", "d"}
+
+
+def shape(line: str) -> str:
+    """What stays of a line from one run to the next: ids, numbers, times and the turning mark do not."""
+    line = re.sub(r"im-[0-9a-f]{6}", "im-", line)
+    # Spaces between colours are places in the picture, and no characters.
+    line = re.sub(f"^[{render.UNICODE.spinner}] *", "~ ", line)
+    line = re.sub(f"^{render.UNICODE.done} *", f"{render.UNICODE.done} ", line)
+    line = re.sub(r"\d+ min \d+ s|\d+\.\d+ s|\d+\.\d+(?=/s)", "T", line)
+    return re.sub(r"\d+", "N", line).strip()
+
+
+def test_the_readmes_picture_shows_what_is_drawn_today() -> None:
+    model = Model()
+
+    def told(now: float, **counts: Any) -> None:
+        model.progress(Progress("ap-1", [FunctionProgress("classify", **counts)]), now)
+
+    def drawn(now: float, *, final: bool = False) -> list[str]:
+        return [shape(line.plain) for line in render.render(model, 100, now, final=final)]
+
+    model.building("im-123456", 0.0)
+    model.build_log(BuildLog("im-123456", b"", 1, 1), ["Using Python 3.11.2 environment at: /usr"], 1.0)
+    lines = drawn(2.0)
+    model.built("im-123456", 70.0, failed=False)
+    told(71.0, inputs=7, starting=2)
+    told(72.0, inputs=7, running=2, busy=2)
+    lines += drawn(72.0)
+    told(74.0, inputs=7, ended=3, running=2, busy=1, idle=1)
+    lines += drawn(74.0)
+    told(80.0, inputs=7, ended=7, idle=2)
+    lines += drawn(80.0, final=True)
+    shown = {shape(text) for text in texts((ROOT / "docs" / "terminal.svg").read_text("utf-8")).values()}
+    assert [line for line in lines if line not in shown] == [], "run scripts/record-terminal"
