@@ -93,9 +93,10 @@ def test_what_mentions_main_is_pickled_by_another() -> None:
         asked.append(value)
         return b"other"
 
-    assert spool.dump("a __main__ b", LIMIT, main=other) == b"other"
+    assert spool.dump(["a __main__ b"], LIMIT, main=other) == b"other"
+    assert spool.dump("a __main__ b", LIMIT, main=other) != b"other", "a text alone names nothing"
     assert spool.dump(b"__main__" * 100_000, LIMIT, main=other) != b"other", "data is no name"
-    assert asked == ["a __main__ b"]
+    assert asked == [["a __main__ b"]]
 
 
 @pytest.mark.parametrize("cut", [1, 4, 16, 30, 1000])
@@ -111,3 +112,17 @@ def test_a_buffer_beyond_the_end_is_an_error(entry: tuple[int, int, int]) -> Non
     data = body + spool._ENTRY.pack(*entry) + spool._TAIL.pack(5, 1, b"sq5b")
     with pytest.raises(ValueError, match="beyond its end"):
         spool.load(data)
+
+
+@pytest.mark.parametrize("value", [None, True, 7, 1.5, "text", "x" * (INLINE + 1)])
+@pytest.mark.parametrize("arguments", [False, True])
+def test_plain_values(value: object, arguments: bool) -> None:
+    given = ((value,), {}) if arguments else value
+    data = spool.dump(given, LIMIT, arguments=arguments)
+    assert isinstance(data, bytes) == (not isinstance(value, str) or len(value) < INLINE)
+    assert spool.load(data if isinstance(data, bytes) else data.view()) == given
+
+
+def test_a_plain_value_over_the_limit() -> None:
+    with pytest.raises(TooLargeError):
+        spool.dump("x" * 100, 50)

@@ -69,9 +69,9 @@ def test_work_for_a_twentieth_of_a_second(seconds: float, count: int) -> None:
 
 
 def test_the_last_ones_travel_alone() -> None:
-    pace = learned(0.002, 2, inputs=2000)
-    assert pace.size(100) == 25
-    assert pace.size(1900) == 12
+    pace = learned(0.005, 2, inputs=2000)
+    assert pace.size(100) == 10
+    assert pace.size(1960) == 5
     assert pace.size(1992) == 1
     assert pace.size(2100) == 1, "whoever said that there are 2000"
 

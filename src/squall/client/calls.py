@@ -53,6 +53,18 @@ class Indexes:
             self.low += 1
         return True
 
+    def add_all(self, first: int, count: int) -> bool:
+        """So many numbers in a row; False, and none is added, if one of them was there already."""
+        numbers = range(first, first + count)
+        if first < self.low or not self._above.isdisjoint(numbers):
+            return False
+        if first == self.low and not self._above:
+            self.low += count
+        else:
+            for number in numbers:
+                self.add(number)
+        return True
+
     def discard(self, number: int) -> None:
         """It is to come once more."""
         if number < self.low:
@@ -188,11 +200,12 @@ class CallState(Target):
 
     def _take_chunk(self, item: OutputItem) -> None:
         """Each of its inputs once."""
+        if self._seen.add_all(item.index, item.count):
+            self._events.append(item)
+            return
         numbers = range(item.index, item.index + item.count)
         known = [number for number in numbers if number in self._seen]
-        if not known:
-            self._events.append(item)
-        elif len(known) == item.count:
+        if len(known) == item.count:
             self._acks.append(item.index)
         else:
             self._events.extend(o for o in chunks.outputs_apart(item) if o.index not in self._seen)
@@ -202,7 +215,10 @@ class CallState(Target):
     def _done(self, output: OutputItem) -> list[InputItem]:
         """The inputs that this is the outcome of."""
         item = self._waiting.get(output.index)
-        if self._chunked and (item is None or item.count != output.count):
+        if item is not None and item.count == output.count:
+            del self._waiting[output.index]
+            return [item]
+        if self._chunked:
             self._take_apart(output.index)
         numbers = range(output.index, output.index + output.count)
         found = (self._waiting.pop(number, None) for number in numbers)

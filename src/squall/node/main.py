@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -118,6 +119,8 @@ def _run(settings: Settings) -> None:
 async def serve(settings: Settings) -> None:
     """Until SIGTERM or SIGINT; then the containers end. Raises DriverError, RefusedError, OSError."""
     agent = Agent(await parts(settings))
+    gc.freeze()  # what is here now stays, and what comes later is mostly freed by its count
+    gc.set_threshold(20_000, 20, 20)
     running = asyncio.create_task(agent.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)

@@ -85,11 +85,16 @@ class Executor:
 
         `times` gets the "begin" and "end" of the user's code (CLOCK_MONOTONIC seconds).
         """
-        counted = Counter()
         self._times = times
-        try:
-            if stream is None:
+        if stream is None:
+            try:
                 return self._call(payload, method)
+            except BaseException as error:
+                self._mark("end")
+                answer = self.answer_of(error)
+            return Answer({**answer.header, "n": 0}, answer.payload)
+        counted = Counter()
+        try:
             self._generate(payload, stream, counted, method)
             self._mark("end")
             return Answer({"s": "done", "n": counted.value})

@@ -65,20 +65,22 @@ class Interrupts:
         """The input is over. Inputs run in the order of their numbers, so older cancellations are moot."""
         self._open = False
         self.instead = None
-        self._cancelled.difference_update([n for n in tuple(self._cancelled) if n <= self._current])
+        if self._cancelled:
+            self._cancelled.difference_update([n for n in tuple(self._cancelled) if n <= self._current])
 
     def cancelled(self, number: int) -> bool:
         return number in self._cancelled
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Around user code. Raises `exception` out of it when the running input is cancelled."""
-        try:
-            self._open = True
-            self._interrupt()
-            yield
-        finally:
-            self._open = False
+    def interruptible(self) -> Interrupts:
+        """Around user code (`with`). Raises `exception` out of it when the running input is cancelled."""
+        return self
+
+    def __enter__(self) -> None:
+        self._open = True
+        self._interrupt()  # which closes before it raises
+
+    def __exit__(self, *_: object) -> None:
+        self._open = False
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -198,16 +198,30 @@ class Runner:
             context.input_id = context.call_id = ""
 
     def _run_chunk(self, held: Held) -> Answer:
+        """Several inputs: each as in `_call`."""
         from squall.runner import chunks
 
+        assert self._executor is not None
+        run, interrupts, number, method = self._executor.run, self._interrupts, held.number, held.method
         call, _, first = held.ids[0].rpartition(":")
         index = int(first)
-        return chunks.run(
-            held.page,
-            held.sizes,
-            held.payload,
-            lambda offset, payload: self._call(held, f"{call}:{index + offset}", payload),
-        )
+
+        def one(offset: int, payload: memoryview) -> Answer:
+            interrupts.begin(number)
+            if interrupts.cancelled(number):
+                interrupts.end()
+                return Answer({"s": "cancelled"})
+            context.input_id = f"{call}:{index + offset}"
+            try:
+                return run(payload, None, None, method)
+            finally:
+                interrupts.end()
+
+        context.call_id = held.ids[1]
+        try:
+            return chunks.run(held.page, held.sizes, held.payload, one)
+        finally:
+            context.input_id = context.call_id = ""
 
     def _serve(self, held: Held, line: tuple[int, int]) -> Answer:
         """A direct call: answer on its line as long as nobody else wants anything."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: Work of one chunk in seconds: at most, and as much as nobody minds waiting for.
 WORK_S = 0.05
-LITTLE_S = 0.002
+LITTLE_S = 0.004
 #: Chunks for each container that should be under way.
 EACH = 4
 #: The most inputs of a chunk, and the most bytes of its results.
@@ -37,7 +37,7 @@ class Pace:
     def __init__(self, room: int, total: int | None = None) -> None:
         self._room = room
         self._total = total
-        self._known = 0
+        self._outcomes = 0
         self._mean = 0.0
         self._bytes = 0.0
         self._spread = 0
@@ -49,16 +49,21 @@ class Pace:
         self._spread = spread
         if seconds <= 0:  # it was not run
             return
-        weight = (_CHUNK_WEIGHT if count > 1 else _WEIGHT) if self._known else 1.0
-        self._known += 1
+        weight = (_CHUNK_WEIGHT if count > 1 else _WEIGHT) if self._outcomes else 1.0
+        self._outcomes += 1
         self._mean += weight * (seconds / count - self._mean)
         self._bytes += weight * (size / count - self._bytes)
         if seconds > SLOW_S:
             self._alone, self._pause = self._pause, min(2 * self._pause, ALONE_MOST)
 
+    @property
+    def known(self) -> bool:
+        """Whether the first outcomes are here."""
+        return self._outcomes >= KNOWN
+
     def size(self, sent: int) -> int:
         """How many inputs may travel together now that so many have been sent."""
-        if not self._spread or self._known < KNOWN:
+        if not (self._spread and self.known):
             return 1
         if self._alone > 0:
             self._alone -= 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
 from squall.sdk import serialization, tracing
-from squall.sdk.chunking import Pace
+from squall.sdk.chunking import KNOWN, Pace
 from squall.wire.values import InputItem, Payload
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Feeder:
         self._pace = Pace(OUTSTANDING, total)
         self._gate: Gate = port.gate(FIRST)
         self.steps = port.threaded and total is not None
-        self._narrow = True
+        self._narrow = OUTSTANDING - FIRST
         self._stopped = False
         self._room = FIRST if self.steps else 0
         self._freed = 0
@@ -87,7 +87,8 @@ class Feeder:
         payload = output.outcome.payload
         size = max(payload.size, len(payload.data))
         self._pace.ended(output.count, output.seconds, size, self._call.spread)
-        self._widen()
+        if self._arrived >= KNOWN:
+            self._widen(self._narrow)
 
     def taken(self, index: int, count: int = 1) -> None:
         """The consumer has these results: there is room for other inputs. What travels together comes free
@@ -105,18 +106,19 @@ class Feeder:
     def linger(self) -> None:
         """Nothing has come for LINGER_S."""
         self.flush()
-        self._widen()
+        self._widen(OUTSTANDING - self._narrow)
 
     def stop(self) -> None:
         self._stopped = True
         self._gate.open()
         self._stop()
 
-    def _widen(self) -> None:
-        """The first ones are back, or take their time: whether others can travel in chunks is known."""
-        if self._narrow:
-            self._narrow = False
-            self._release(OUTSTANDING - FIRST)
+    def _widen(self, room: int) -> None:
+        """The first ones are back, so that it is known whether others are quick, or take their time."""
+        room = min(room, self._narrow)
+        if room:
+            self._narrow -= room
+            self._release(room)
 
     def _release(self, room: int) -> None:
         if self.steps:
@@ -134,8 +136,8 @@ class Feeder:
                     self.flush(last=True)
                     self.done = True
                     return False
-                await self._add(row)
-            if self._size == 1 or self._hungry():
+                await self._take(row)
+            if self._hungry() or self._gone - self._arrived < 2 * BATCH:
                 self.flush()
         except BaseException as error:
             self.error = error
@@ -171,13 +173,27 @@ class Feeder:
         finally:
             self.done = True
 
+    async def _take(self, row: tuple[Any, ...]) -> None:
+        """Within a step."""
+        trace = tracing.begin()
+        data = self._encode(row)
+        if len(data) <= SMALL and trace is None and isinstance(data, bytes):
+            self._room -= 1
+            full = self._put(data)
+        else:
+            units = min(MAX_UNITS, 1 + len(data) // UNIT_BYTES)
+            self._room -= units
+            full = await self._put_alone(data, units, trace)
+        if full or time.monotonic() - self._flushed > LINGER_S:
+            self.flush()
+
     async def _add(self, row: tuple[Any, ...]) -> bool:
         """False once nobody wants more inputs."""
         slow = time.monotonic() - self._added > GAP_S
         trace = tracing.begin()
         data = self._encode(row)
         units = min(MAX_UNITS, 1 + len(data) // UNIT_BYTES)
-        while self._room < units and not self.steps:
+        while self._room < units:
             self.flush()
             more = await self._gate.acquire()
             if not more:

@@ -29,9 +29,13 @@ def iterate(values: AsyncGenerator[T, None]) -> Iterator[T]:
     try:
         while True:
             try:
-                value = finish(values.__anext__())
+                values.__anext__().send(None)
+            except StopIteration as done:
+                value: T = done.value
             except StopAsyncIteration:
                 return
+            else:
+                raise RuntimeError("a flow suspended in blocking mode")
             yield value
     finally:
         finish(values.aclose())

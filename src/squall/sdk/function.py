@@ -225,7 +225,7 @@ class Function(Generic[P, R]):
         *,
         star: bool = False,
     ) -> AsyncGenerator[R, None]:
-        from squall.sdk import chunking, invocation
+        from squall.sdk import chunking, invocation, serialization
         from squall.sdk.feeding import spread
 
         rows = _rows(self.name, iterables, mode)
@@ -234,7 +234,7 @@ class Function(Generic[P, R]):
             found.port,
             found.function_id,
             spread(rows) if star else rows,
-            lambda args: self._arguments(args, dict(kwargs)),
+            serialization.encoder(self.name, dict(kwargs), by_value=self._by_value()),
             ordered=checks.flag("order_outputs", order_outputs),
             return_exceptions=checks.flag("return_exceptions", return_exceptions),
             total=chunking.total(iterables),
@@ -435,8 +435,10 @@ class Function(Generic[P, R]):
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pickled:
         from squall.sdk import serialization
 
-        shares_main = self._home is not None and self._home.is_main and bool(self._home.file)
-        return serialization.dump_arguments(self.name, args, kwargs, by_value=not shares_main)
+        return serialization.dump_arguments(self.name, args, kwargs, by_value=self._by_value())
+
+    def _by_value(self) -> bool:
+        return self._home is None or not (self._home.is_main and self._home.file)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As an argument or a global of another function: the same function of the container's app."""

@@ -39,6 +39,11 @@ def dump_arguments(
         raise _blamed(function, args, kwargs, error) from None
 
 
+def encoder(function: str, kwargs: dict[str, Any], *, by_value: bool) -> Callable[[tuple[Any, ...]], Pickled]:
+    """`dump_arguments` for many inputs with the same keywords."""
+    return lambda args: dump_arguments(function, args, kwargs, by_value=by_value)
+
+
 def dump_function(function: Callable[..., Any], name: str) -> bytes:
     """The cloudpickle of a function, with all of its module that it uses. Raises SerializationError."""
     import sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -138,6 +139,8 @@ async def _serve(options: argparse.Namespace, tcp: tuple[str, int] | None) -> No
         )
         lines = Lines(control.parcels, DEFAULT_WORKSPACE, frozenset({0, os.geteuid()}))
         await control.start()
+        gc.freeze()  # what is here now stays, and what comes later is mostly freed by its count
+        gc.set_threshold(20_000, 20, 20)
         guard = Guard(frozenset(h.lower() for h in options.allowed_host), frozenset(options.allowed_origin))
         transport = Transport(guard=guard, adapter=os.environ.get("SQUALL_WEBSOCKET", "auto"))
         _stop_on_signals(transport)

@@ -37,6 +37,10 @@ _HUGE = 4 << 20
 _MADV_HUGEPAGE = 14
 
 
+#: Types whose pickles name nothing and have no buffers.
+_PLAIN = frozenset({type(None), bool, int, float, str})
+
+
 class TooLargeError(Exception):
     """A pickle over the limit; `size` in bytes."""
 
@@ -77,6 +81,8 @@ def dump(
 
     `arguments`: the value is (args, kwargs). With `main`, what mentions `__main__` is pickled by it instead.
     """
+    if _PLAIN.issuperset(map(type, value[0])) and not value[1] if arguments else type(value) in _PLAIN:
+        return filed(pickle.dumps(value, _PROTOCOL), limit)
     buffers: list[pickle.PickleBuffer] = []
 
     def inside(buffer: pickle.PickleBuffer) -> bool:
@@ -96,9 +102,10 @@ def dump(
 
 def filed(data: bytes, limit: int) -> Pickled:
     """A plain pickle in whichever form its size asks for. Raises TooLargeError."""
-    if len(data) > limit:
-        raise TooLargeError(len(data))
-    if len(data) <= INLINE or not memfd.possible():
+    size = len(data)
+    if size > limit:
+        raise TooLargeError(size)
+    if size <= INLINE or not memfd.possible():
         return data
     return MemoryFile(memfd.of([data]), len(data))
 
