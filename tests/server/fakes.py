@@ -255,7 +255,7 @@ class FakeClient:
         return published
 
     def call(self, function: str, *arguments: bytes, **inputs: Any) -> str:
-        """Send inputs with these payloads; the call's id."""
+        """Send inputs with these payloads; the call's id. The result of one that is spawned is asked for."""
         call = inputs.pop("call", "") or f"fc-{secrets.token_hex(16)}"
         start = inputs.pop("start", 0)
         method = inputs.pop("method", "")
@@ -264,6 +264,8 @@ class FakeClient:
         ]
         inputs.setdefault("kind", "map" if len(items) > 1 else "unary")
         self.send(m.Inputs(call, function, items=items, **inputs))
+        if inputs.get("durable") and inputs["kind"] == "unary":
+            self.send(m.Attach(call))
         return call
 
     def results(self, call: str) -> dict[int, Outcome]:

@@ -161,6 +161,20 @@ async def test_inputs_are_taken_once(store: Store) -> None:
     assert await store.call_size("fc-none") == (0, 0)
 
 
+async def test_calls_are_added_together_and_once(store: Store) -> None:
+    other, third = replace(CALL, id="fc-2"), replace(CALL, id="fc-3", workspace="other")
+    assert await store.add_calls([(CALL, inputs("fc-1", 0)), (third, inputs("fc-3", 0))]) == set()
+    again = [(replace(CALL, complete=True), inputs("fc-1", 1)), (other, inputs("fc-2", 0, 1))]
+    assert await store.add_calls([*again, (replace(third, workspace="w"), inputs("fc-3", 1))]) == {
+        "fc-1",
+        "fc-3",
+    }
+    assert await store.call("fc-1") == CALL
+    assert await store.call("fc-3") == third
+    sizes = [await store.call_size(call) for call in ("fc-1", "fc-2", "fc-3")]
+    assert sizes == [(1, 0), (2, 0), (1, 0)]
+
+
 async def test_complete_sticks(store: Store) -> None:
     await store.add_inputs(CALL, [])
     assert await store.call("fc-1") == CALL

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from squall.store import writer
 from squall.store.base import StoreError
 from squall.store.writer import Writer
 
@@ -42,8 +44,11 @@ class Bench:
         assert self.entered.wait(10)
         return future
 
-    def insert(self, value: object) -> Future[Any]:
-        return self.writer.submit(lambda db: db.execute("INSERT INTO t VALUES (?)", (value,)).rowcount)
+    def insert(self, value: object, *, lazy: bool = False) -> Future[Any]:
+        def work(db: sqlite3.Connection) -> int:
+            return db.execute("INSERT INTO t VALUES (?)", (value,)).rowcount
+
+        return self.writer.submit(work, lazy=lazy)
 
     def rows(self) -> list[int]:
         with sqlite3.connect(self.path) as db:
@@ -139,3 +144,25 @@ def test_close_finishes_what_was_submitted(bench: Bench) -> None:
     assert bench.rows() == list(range(20))
     with pytest.raises(StoreError, match="shutting down"):
         bench.insert(1)
+
+
+def test_who_can_wait_goes_with_who_cannot(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PATIENCE_S", 60.0)
+    lazy = bench.insert(1, lazy=True)
+    with pytest.raises(FutureTimeoutError):
+        lazy.result(0.2)
+    assert bench.insert(2).result(10) == lazy.result(10) == 1
+    assert bench.commits() == 1
+    assert bench.rows() == [1, 2]
+
+
+def test_who_can_wait_does_not_wait_for_ever(bench: Bench) -> None:
+    assert bench.insert(1, lazy=True).result(10) == 1
+    assert bench.rows() == [1]
+
+
+def test_the_end_waits_for_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PATIENCE_S", 60.0)
+    lazy = bench.insert(1, lazy=True)
+    bench.writer.close()
+    assert lazy.result(0) == 1

@@ -11,7 +11,7 @@ from squall.server.names import Refusal, check_call
 from squall.store.base import CallRecord, NotFound
 from squall.wire import codec
 from squall.wire.batches import outputs_of
-from squall.wire.messages import CallFailed, Yields
+from squall.wire.messages import CallFailed, Notice, Yields
 from squall.wire.values import OutputItem
 
 if TYPE_CHECKING:
@@ -69,14 +69,11 @@ class Attachments:
         self._table.open(call)
         return call
 
-    async def complete_seen(self, session: Session, call: Call) -> None:
-        """Which inputs were done before; their outputs are sent again: the client may lack them."""
-        rows = await self._store.call_outputs(call.id)
-        for row in rows:
+    async def complete_seen(self, call: Call) -> None:
+        """Which inputs were done before."""
+        for row in await self._store.call_outputs(call.id):
             call.seen.add(row.index)
         call.partial = False
-        if rows and call.kind != "map":
-            session.send(*outputs_of(call.id, [codec.unpack(row.payload, OutputItem) for row in rows]))
 
     def attach(self, session: Session, message: Attach) -> None:
         self._strands.run(message.call, lambda: self._attach(session, message))
@@ -89,7 +86,10 @@ class Attachments:
             return None
         if call is None:
             return self._attach_stored(session, message)
-        self._table.attach(session, call)
+        if self._table.attach(session, call) and call.function.waiting:
+            session.send(Notice(call.function.app.id, call.function.waiting))
+        if call.durable and call.failed is not None:  # before anybody asked
+            session.send(call.failed)
         waits = attached(self._table, session, message)
         if waits:
             self._dispatcher.feed(*waits)

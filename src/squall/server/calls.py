@@ -86,22 +86,22 @@ class Calls:
 
     def _inputs(self, session: Session, message: Inputs) -> Coroutine[Any, Any, None] | None:
         try:
-            _check(message)
+            check_inputs(message)
             call = self._attachments.known(session, message.call)
             function = call.function if call else self._catalog.ready(session, message.function)
             if message.durable or function is None or not all(map(self._is_here, message.items)):
-                return self._take_slowly(session, message)
+                return self.take_slowly(session, message)
             methods.check(function.spec, message)
-            self._take(session, message, call or self._open(session, message, function))
+            self._take(session, message, call or self.open(session, message, function))
         except Refusal as refusal:
-            self._refuse(session, message, refusal)
+            self.refuse(session, message, refusal)
         return None
 
     def _is_here(self, item: InputItem) -> bool:
         """Whether nothing must be looked up before it is taken in."""
         return not item.payload.blob or is_parcel(item.payload.blob)
 
-    async def _take_slowly(self, session: Session, message: Inputs) -> None:
+    async def take_slowly(self, session: Session, message: Inputs) -> None:
         """What needs the store: functions not used before, durable calls, payloads in blobs."""
         try:
             call = self._attachments.known(session, message.call)
@@ -110,7 +110,7 @@ class Calls:
             if call is None:
                 function = await self._catalog.find(session, message.function)
                 methods.check(function.spec, message)
-                call = self._open(session, message, function)
+                call = self.open(session, message, function)
             else:
                 methods.check(call.function.spec, message)
             await self._check_blobs(session, message)
@@ -120,11 +120,11 @@ class Calls:
             if message.durable:
                 session.send(Accepted(call.id, call.seen.low))
         except Refusal as refusal:
-            self._refuse(session, message, refusal)
+            self.refuse(session, message, refusal)
         except StoreError as error:
-            self._refuse(session, message, Refusal("unavailable", str(error)))
+            self.refuse(session, message, Refusal("unavailable", str(error)))
 
-    def _open(self, session: Session, message: Inputs, function: Function) -> Call:
+    def open(self, session: Session, message: Inputs, function: Function) -> Call:
         call = Call(
             message.call,
             function,
@@ -149,21 +149,20 @@ class Calls:
 
     async def _write(self, session: Session, message: Inputs, call: Call) -> None:
         if call.partial:
-            await self._attachments.complete_seen(session, call)
+            await self._attachments.complete_seen(call)
         fresh = [item for item in message.items if item.index not in call.seen]
         if self._table.durable[session.workspace] + len(fresh) > self._settings.durable_inputs:
             limit = self._settings.durable_inputs
             raise Refusal("exhausted", f"{limit} spawned inputs are unfinished: wait for some to end")
         rows = [InputRecord(call.id, item.index, codec.pack(item)) for item in fresh]
-        await self._store.add_inputs(_record(call, complete=call.complete or message.last), rows)
+        await self._store.add_inputs(record_of(call, complete=call.complete or message.last), rows)
 
     def _take(self, session: Session, message: Inputs, call: Call) -> None:
         self._check_room(session, message, call)
         self._check_parcels(session, message)
         waiting = call.function.waiting
-        # Who spawns many inputs is not listening: the results would fill its connection.
-        listens = not (call.durable and call.kind == "map")
-        attached = listens and self._table.attach(session, call)
+        # Who spawns is not listening: the results would fill its connection. Who asks for them attaches.
+        attached = not call.durable and self._table.attach(session, call)
         if attached or call.ghost:
             self._owe(session, call, message.items)
         fresh = self._add(session, call, message.items)
@@ -174,7 +173,7 @@ class Calls:
             parent = parent_of(self._table, session, message.parent)
             self._table.belongs(call, parent, waiter_of(self._table, session, message.parent))
         if call.cancelled or (session.ended and not call.durable):
-            self._finish_cancelled(fresh)
+            self.finish_cancelled(fresh)
         elif session.restored and self._pen.open:
             self._pen.hold(fresh)
         else:
@@ -246,7 +245,7 @@ class Calls:
         if done and not call.durable:
             session.send(*outputs_of(call.id, done))
 
-    def _refuse(self, session: Session, message: Inputs, refusal: Refusal) -> None:
+    def refuse(self, session: Session, message: Inputs, refusal: Refusal) -> None:
         """One refused message fails its whole call, that which runs included."""
         for item in message.items:
             self._table.parcels.refuse(session.workspace, item.payload)
@@ -310,12 +309,12 @@ class Calls:
         live = [entry for entry in entries if entry.output is None]
         for entry in live:
             entry.cancelled = True
-        self._finish_cancelled([entry for entry in live if entry.held])
+        self.finish_cancelled([entry for entry in live if entry.held])
         known = tuple(entry.id for entry in live if entry.output is None)
         if known:
             self._dispatcher.feed(InputsCancelled(known, terminate))
 
-    def _finish_cancelled(self, entries: list[Input]) -> None:
+    def finish_cancelled(self, entries: list[Input]) -> None:
         for entry in entries:
             self._router.finish(entry, entry.ends(outcomes.cancelled()))
         self._dispatcher.flush()
@@ -353,7 +352,7 @@ class Calls:
         """No more inputs follow: those that came are what the call is."""
         if not call.complete:
             call.complete = True
-            self._strands.run(call.id, lambda: self._store.add_inputs(_record(call, complete=True), []))
+            self._strands.run(call.id, lambda: self._store.add_inputs(record_of(call, complete=True), []))
             self._table.close_if_over(call)
 
     def abandon(self, call: Call) -> None:
@@ -368,7 +367,7 @@ class Calls:
         self._table.close_if_over(call)
 
 
-def _record(call: Call, *, complete: bool) -> CallRecord:
+def record_of(call: Call, *, complete: bool) -> CallRecord:
     return CallRecord(
         call.id,
         call.workspace,
@@ -382,7 +381,7 @@ def _record(call: Call, *, complete: bool) -> CallRecord:
     )
 
 
-def _check(message: Inputs) -> None:
+def check_inputs(message: Inputs) -> None:
     check_call(message.call)
     if message.kind not in KINDS:
         raise Refusal("invalid", f"no kind of call: {message.kind[:40]!r}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from squall.server.calls import Calls
     from squall.server.services import Services
     from squall.server.session import Session
+    from squall.server.spawns import Spawns
     from squall.server.tasks import Tasks
 
 
@@ -30,6 +31,7 @@ class ClientLink(Listener):
         session: Session,
         services: Services,
         calls: Calls,
+        spawns: Spawns,
         attachments: Attachments,
         tasks: Tasks,
     ) -> None:
@@ -37,6 +39,7 @@ class ClientLink(Listener):
         self._session = session
         self._services = services
         self._calls = calls
+        self._spawns = spawns
         self._attachments = attachments
         self._tasks = tasks
         self._transfers = Transfers(
@@ -47,9 +50,16 @@ class ClientLink(Listener):
         )
 
     def received(self, messages: Sequence[Any]) -> None:
+        spawned: list[m.Inputs] = []
         for message in messages:
             if self._session.connection is not self._connection:
-                return  # replaced by a newer connection of the session
+                break  # replaced by a newer connection of the session
+            if type(message) is m.Inputs and message.durable:
+                spawned.append(message)
+                continue
+            if spawned:  # what comes next may be about them
+                self._spawns.take(self._session, spawned)
+                spawned = []
             handler = _HANDLERS.get(type(message))
             if handler is None:
                 text = f"a client does not send {type(message).__name__}"
@@ -57,6 +67,8 @@ class ClientLink(Listener):
                 self._connection.close()
                 return
             handler(self, message)
+        if spawned:
+            self._spawns.take(self._session, spawned)
 
     def closed(self) -> None:
         self._transfers.close()

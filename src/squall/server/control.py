@@ -34,6 +34,7 @@ from squall.server.secrets import Secrets
 from squall.server.services import Services
 from squall.server.sessions import Sessions
 from squall.server.settings import Settings
+from squall.server.spawns import Spawns
 from squall.server.succession import Succession
 from squall.server.tasks import Strands, Tasks
 from squall.server.vault import Vault
@@ -101,6 +102,7 @@ class ControlPlane(Acceptor):
             clock,
             settings,
         )
+        self._spawns = Spawns(self._calls, table, catalog, self._pen, dispatcher, store, strands, settings)
         logs = AppLogs(settings)
         self._sessions = Sessions(self._apps, self._calls, logs, clock, settings)
         self._images = Images(catalog, clock, settings)
@@ -235,7 +237,15 @@ class ControlPlane(Acceptor):
             raise Refusal("unavailable", "the server is about to be replaced: try again in a moment")
         session = self._sessions.open(hello.session, workspace, environment, container, admin=admin)
         session.parcels = admin and hello.parcels
-        link = ClientLink(connection, session, self._services, self._calls, self._attachments, self._tasks)
+        link = ClientLink(
+            connection,
+            session,
+            self._services,
+            self._calls,
+            self._spawns,
+            self._attachments,
+            self._tasks,
+        )
         self._sessions.connect(session, connection)
         connection.send(self._welcome(session.id, workspace, environment))
         self._attachments.resume(session)

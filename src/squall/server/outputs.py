@@ -195,9 +195,10 @@ class OutputRouter:
         """A full disk is no reason to lose a result: the node keeps it too until it is on ours."""
         now = self._clock.wall()
         rows = [OutputRecord(f.entry.call.id, f.entry.index, codec.pack(f.output), now) for f in finals]
+        lazy = not any(final.entry.call.sessions for final in finals)
         while True:
             try:
-                await self._store.add_outputs(rows)
+                await self._store.add_outputs(rows, lazy=lazy)
             except StoreError as error:  # noqa: PERF203 - it is tried again
                 log.error("outputs wait for the store: %s", error)  # noqa: TRY400 - one line is all there is
                 await asyncio.sleep(STORE_RETRY)

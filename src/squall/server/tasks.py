@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
 log = logging.getLogger("squall.server")
 
@@ -56,6 +56,25 @@ class Strands:
         if work is not None:
             self._waiting[key] = deque()
             self._tasks.spawn(self._go_on(key, work))
+
+    def idle(self, key: str) -> bool:
+        """Whether a job of this key would run at once."""
+        return key not in self._waiting
+
+    def together(self, keys: Sequence[str], work: Coroutine[Any, Any, None]) -> None:
+        """One piece of work that is a job of each of these keys, which are idle."""
+        for key in keys:
+            self._waiting[key] = deque()
+        self._tasks.spawn(self._all(keys, work))
+
+    async def _all(self, keys: Sequence[str], work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await _logged(work)
+        finally:
+            for key in keys:
+                waiting = self._waiting.pop(key)
+                for job in waiting:
+                    self.run(key, job)
 
     async def _go_on(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         waiting = self._waiting[key]

@@ -265,12 +265,22 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def add_calls(self, calls: Sequence[tuple[CallRecord, Sequence[InputRecord]]]) -> set[str]:
+        """Insert new calls, each with inputs of its own, in one transaction; synced on return.
+
+        The ids of those whose id was taken already: of them nothing was written.
+        """
+
+    @abstractmethod
     async def set_attempts(self, attempts: Sequence[tuple[str, int, int]]) -> None:
         """(call, index, attempt): the number of the last attempt that was dispatched."""
 
     @abstractmethod
-    async def add_outputs(self, outputs: Sequence[OutputRecord]) -> None:
-        """Of each input the first output stays; those of unknown inputs are dropped. Synced on return."""
+    async def add_outputs(self, outputs: Sequence[OutputRecord], *, lazy: bool = False) -> None:
+        """Of each input the first output stays; those of unknown inputs are dropped. Synced on return.
+
+        `lazy`: nobody waits for them, so they may wait a moment for another write to be synced with.
+        """
 
     @abstractmethod
     async def cancel_call(self, call_id: str) -> None: ...

@@ -196,13 +196,20 @@ class MemoryStore(Store):
         for record in inputs:
             self._inputs.setdefault(record.call, {}).setdefault(record.index, record)
 
+    async def add_calls(self, calls: Sequence[tuple[CallRecord, Sequence[InputRecord]]]) -> set[str]:
+        taken = {call.id for call, _ in calls if call.id in self._calls}
+        for call, inputs in calls:
+            if call.id not in taken:
+                await self.add_inputs(call, inputs)
+        return taken
+
     async def set_attempts(self, attempts: Sequence[tuple[str, int, int]]) -> None:
         for call_id, index, attempt in attempts:
             inputs = self._inputs.get(call_id, {})
             if index in inputs:
                 inputs[index] = replace(inputs[index], attempt=attempt)
 
-    async def add_outputs(self, outputs: Sequence[OutputRecord]) -> None:
+    async def add_outputs(self, outputs: Sequence[OutputRecord], *, lazy: bool = False) -> None:  # noqa: ARG002
         for record in outputs:
             if record.index in self._inputs.get(record.call, {}):
                 self._outputs.setdefault(record.call, {}).setdefault(record.index, record)

@@ -37,6 +37,9 @@ _FUNCTION = "id, app, workspace, environment, name, version, spec, recipe, paren
 _SEALED = "id, workspace, environment, name, version, keys, sealed, created, updated"
 _CALL = "id, workspace, environment, function, kind, created, parent, complete, cancelled, expired"
 
+_ADD_CALL = f"INSERT INTO calls ({_CALL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id)"
+_ADD_INPUT = "INSERT INTO inputs (call, number, payload, attempt) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
 #: Calls that one transaction of `expire` forgets: others' writes go in between.
 _EXPIRE_STEP = 200
 
@@ -216,26 +219,26 @@ class SqliteStore(Store):
     # --------------------------------------------------------------------------------------- durable calls
 
     async def add_inputs(self, call: CallRecord, inputs: Sequence[InputRecord]) -> None:
-        rows = [(i.call, i.index, i.payload, i.attempt) for i in inputs]
+        rows = [_input_row(record) for record in inputs]
 
         def work(db: sqlite3.Connection) -> None:
             _put_call(db, call)
-            db.executemany(
-                "INSERT INTO inputs (call, number, payload, attempt) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO NOTHING",
-                rows,
-            )
+            db.executemany(_ADD_INPUT, rows)
 
         await self._write(work)
+
+    async def add_calls(self, calls: Sequence[tuple[CallRecord, Sequence[InputRecord]]]) -> set[str]:
+        rows = [(_call_row(call), [_input_row(i) for i in inputs]) for call, inputs in calls]
+        return cast("set[str]", await self._write(lambda db: _add_calls(db, rows)))
 
     async def set_attempts(self, attempts: Sequence[tuple[str, int, int]]) -> None:
         rows = [(attempt, call, index) for call, index, attempt in attempts]
         sql = "UPDATE inputs SET attempt = ? WHERE call = ? AND number = ?"
         await self._write(lambda db: db.executemany(sql, rows))
 
-    async def add_outputs(self, outputs: Sequence[OutputRecord]) -> None:
+    async def add_outputs(self, outputs: Sequence[OutputRecord], *, lazy: bool = False) -> None:
         rows = [(o.call, o.index, o.payload, o.created) for o in outputs]
-        await self._write(lambda db: _put_outputs(db, rows))
+        await self._write(lambda db: _put_outputs(db, rows), lazy=lazy)
 
     async def cancel_call(self, call_id: str) -> None:
         await self._write(lambda db: db.execute("UPDATE calls SET cancelled = 1 WHERE id = ?", (call_id,)))
@@ -289,10 +292,10 @@ class SqliteStore(Store):
 
     # ------------------------------------------------------------------------------------------- the paths
 
-    async def _write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def _write(self, work: Callable[[sqlite3.Connection], Any], *, lazy: bool = False) -> Any:
         if self._writer is None:
             raise StoreError("the store is not open")
-        return await asyncio.wrap_future(self._writer.submit(work))
+        return await asyncio.wrap_future(self._writer.submit(work, lazy=lazy))
 
     async def _rows(self, sql: str, *args: object) -> Rows:
         if self._reader is None:
@@ -334,16 +337,32 @@ def _put_functions(db: sqlite3.Connection, functions: Sequence[FunctionRecord]) 
     )
 
 
-def _put_call(db: sqlite3.Connection, c: CallRecord) -> None:
-    row = (c.id, c.workspace, c.environment, c.function, c.kind, c.created, c.parent, c.complete, c.cancelled)
+def _call_row(c: CallRecord) -> tuple[Any, ...]:
+    return c.id, c.workspace, c.environment, c.function, c.kind, c.created, c.parent, c.complete, c.cancelled
+
+
+def _input_row(record: InputRecord) -> tuple[Any, ...]:
+    return record.call, record.index, record.payload, record.attempt
+
+
+def _add_calls(db: sqlite3.Connection, rows: Sequence[tuple[tuple[Any, ...], list[Any]]]) -> set[str]:
+    ids = json.dumps([call[0] for call, _ in rows])
+    known = db.execute("SELECT id FROM calls WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+    taken = {call_id for (call_id,) in known}
+    new = [(call, inputs) for call, inputs in rows if call[0] not in taken]
+    db.executemany(f"{_ADD_CALL} DO NOTHING", [call for call, _ in new])
+    db.executemany(_ADD_INPUT, [row for _, inputs in new for row in inputs])
+    return taken
+
+
+def _put_call(db: sqlite3.Connection, call: CallRecord) -> None:
     cursor = db.execute(
-        f"INSERT INTO calls ({_CALL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"
-        " ON CONFLICT (id) DO UPDATE SET complete = max(complete, excluded.complete)"
+        f"{_ADD_CALL} DO UPDATE SET complete = max(complete, excluded.complete)"
         " WHERE workspace = excluded.workspace AND environment = excluded.environment",
-        row,
+        _call_row(call),
     )
     if cursor.rowcount == 0:  # somebody else's: clients choose the ids of calls
-        raise NotFound(f"no call {c.id}")
+        raise NotFound(f"no call {call.id}")
 
 
 def _put_outputs(db: sqlite3.Connection, rows: list[tuple[str, int, bytes, float]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Work = Callable[[sqlite3.Connection], Any]
-    Job = tuple[Work, Future[Any]]
+    #: The work, its future, and whether it can wait.
+    Job = tuple[Work, Future[Any], bool]
 
 #: The most writes in one transaction.
 GROUP = 1024
+#: Seconds that jobs which can wait do so for one that cannot, whose sync is theirs too.
+PATIENCE_S = 0.003
 
 
 class Writer:
@@ -37,13 +41,16 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work) -> Future[Any]:
-        """Cancelling the future drops a job that has not begun. Raises StoreError after `close`."""
+    def submit(self, work: Work, *, lazy: bool = False) -> Future[Any]:
+        """Cancelling the future drops a job that has not begun; a `lazy` one waits a moment for company.
+
+        Raises StoreError after `close`.
+        """
         future: Future[Any] = Future()
         with self._lock:  # nothing may come behind the None that ends the thread
             if not self._open:
                 raise StoreError("the server is shutting down: try again when it is back")
-            self._jobs.put((work, future))
+            self._jobs.put((work, future, lazy))
         return future
 
     def close(self) -> None:
@@ -67,12 +74,15 @@ class Writer:
         """What has gathered while the last group was synced; False with the last of all."""
         jobs: list[Job] = []
         job = self._jobs.get()
+        until = time.monotonic() + PATIENCE_S
+        lazy = True
         while job is not None:
             jobs.append(job)
+            lazy = lazy and job[2]
             if len(jobs) == GROUP:
                 return jobs, True
             try:
-                job = self._jobs.get_nowait()
+                job = self._jobs.get(timeout=max(0.0, until - time.monotonic()) if lazy else 0.0)
             except queue.Empty:
                 return jobs, True
         return jobs, False
@@ -88,7 +98,7 @@ class Writer:
             for job in group:
                 self._write([job])
             return
-        for (_, future), (result, failure) in zip(group, outcomes, strict=True):
+        for (_, future, _), (result, failure) in zip(group, outcomes, strict=True):
             if failure is None:
                 future.set_result(result)
             else:
@@ -97,7 +107,7 @@ class Writer:
     def _transaction(self, group: list[Job]) -> list[tuple[Any, BaseException | None]]:
         """(result, exception) of each job. Raises when nothing of it was written."""
         self._connection.execute("BEGIN IMMEDIATE")
-        outcomes = [self._attempt(work) for work, _ in group]
+        outcomes = [self._attempt(work) for work, _, _ in group]
         self._connection.execute("COMMIT")
         return outcomes
 

@@ -162,7 +162,7 @@ async def test_what_is_another_workspaces_is_not_found(world: World) -> None:
     thief.call(app.functions["f"], b"mine")
     thief.call(app.functions["f"], b"mine", call=running)
     thief.call(app.functions["f"], b"mine", call=spawned, durable=True)
-    thief.send(m.Attach(spawned), m.Attach(running), m.Cancel(running), m.Received(running, [0]))
+    thief.send(m.Attach(running), m.Cancel(running), m.Received(running, [0]))
     await settle()
     assert {f.code for f in thief.of(m.CallFailed)} == {"not_found"}
     assert len(thief.of(m.CallFailed)) == 5

@@ -61,11 +61,11 @@ async def test_an_output_waits_for_a_full_disk(world: World, monkeypatch: pytest
     app = await client.app(spec())
     full, write = [True], world.store.add_outputs
 
-    async def add_outputs(outputs: Sequence[OutputRecord]) -> None:
+    async def add_outputs(outputs: Sequence[OutputRecord], *, lazy: bool) -> None:
         if full:
             full.pop()
             raise StoreError("the disk is full")
-        await write(outputs)
+        await write(outputs, lazy=lazy)
 
     monkeypatch.setattr(world.store, "add_outputs", add_outputs)
     monkeypatch.setattr(room, "STORE_RETRY", 0.01)

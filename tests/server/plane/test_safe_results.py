@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-async def full(_records: Sequence[OutputRecord]) -> None:
+async def full(_records: Sequence[OutputRecord], *, lazy: bool) -> None:
     raise StoreError("the disk is full")
 
 
