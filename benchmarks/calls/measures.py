@@ -34,6 +34,8 @@ class Measure:
     #: Which method Ray answers with, where it is another one.
     ray_method: str = ""
     one_cpu: bool = False
+    #: Whether each operation syncs the disk, which is measured beside it.
+    synced: bool = False
 
     def per_operation(self, seconds: Sequence[float]) -> float:
         return self.reduce(seconds) / self.ops
@@ -59,7 +61,7 @@ def measures(scale: float) -> list[Measure]:
         Measure(".map of 10 ms of sleep", "map_sleep", (heavy,), heavy, None),
         Measure(".spawn.aio, 64 at a time / Ray async actor", "spawn_many", (n(5_000),), n(5_000), 10.0),
         Measure(".spawn_map / Ray async actor", "spawn_map", (n(5_000),), n(5_000), 10.0),
-        Measure(".spawn one after another / Ray actor", "spawn_each", (n(200),), 1, 1.0),
+        Measure(".spawn one after another / Ray actor", "spawn_each", (n(200),), 1, 1.0, synced=True),
         Measure("1 MB there and back", "echo", (n(50), 1 << 20), 1, 1.0),
         Measure("100 MB there and back", "echo", (n(3), 100 << 20), 1, 1.0),
     ]

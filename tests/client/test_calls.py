@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squall.client import calls
 from squall.client.calls import CallState, Indexes
 from squall.client.reconnect import PAUSES_S, Reconnect, fatal
 from squall.exception import AuthError
@@ -12,6 +16,9 @@ from squall.wire import messages as m
 from squall.wire.parcels import new_name
 from squall.wire.values import InputItem, Outcome, OutputItem, Payload
 from squall.wire.websocket import Refused
+
+if TYPE_CHECKING:
+    import pytest
 
 
 @given(st.lists(st.integers(0, 40)))
@@ -181,3 +188,14 @@ def test_a_chunks_results_that_are_lost_with_their_server_are_asked_for_again() 
     assert isinstance(again, m.Inputs)
     assert [item.count for item in again.items] == [4]
     assert outputs(call, packed(0, 4)) == [(0, 4)]
+
+
+def test_ids_of_calls_are_in_the_order_of_time_and_no_two_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [1_700_000_000_000_000_000, 1_700_000_000_001_000_000, 1_800_000_000_000_000_000]
+    found: list[str] = []
+    for moment in times:
+        monkeypatch.setattr(time, "time_ns", lambda moment=moment: moment)
+        found.append(calls.new_call_id())
+        assert calls.new_call_id() != found[-1]
+    assert found == sorted(found)
+    assert {len(call) for call in found} == {35}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from squall.client import transport
 from squall.client.aio_call import AsyncCall
 from squall.client.aio_link import AsyncLink, dial, prepare
 from squall.client.api import AsyncClient, Watch
-from squall.client.calls import CallState, Target
+from squall.client.calls import CallState, Target, new_call_id
 from squall.client.core import Credentials, Pending, Restart, Session, chunks, decoded
 from squall.client.parcels import Parcels
 from squall.client.reconnect import Reconnect, fatal
@@ -96,7 +95,7 @@ class AsyncioClient(AsyncClient):
         self, function_id: str, kind: str, *, durable: bool = False, parent: str = "", trace: bool = False
     ) -> AsyncCall:
         self._check_open()
-        state = CallState(f"fc-{os.urandom(16).hex()}", function_id, kind, durable=durable, parent=parent)
+        state = CallState(new_call_id(), function_id, kind, durable=durable, parent=parent)
         self.session.add_call(state, trace=trace)
         return AsyncCall(self, state)
 

@@ -19,7 +19,7 @@ from squall.client import transport
 from squall.client.api import Client, Watch
 from squall.client.blocking_call import BlockingCall
 from squall.client.blocking_guest import BlockingGuest
-from squall.client.calls import CallState, Target
+from squall.client.calls import CallState, Target, new_call_id
 from squall.client.core import Credentials, Pending, Restart, Session, chunks, decoded
 from squall.client.direct import Lines
 from squall.client.parcels import Parcels
@@ -120,7 +120,7 @@ class BlockingClient(Client):
         self, function_id: str, kind: str, *, durable: bool = False, parent: str = "", trace: bool = False
     ) -> BlockingCall:
         self._check_open()
-        state = CallState(f"fc-{os.urandom(16).hex()}", function_id, kind, durable=durable, parent=parent)
+        state = CallState(new_call_id(), function_id, kind, durable=durable, parent=parent)
         self.session.add_call(state, trace=trace)
         return BlockingCall(self, state)
 

@@ -1,7 +1,9 @@
-"""What the client knows of one call: inputs without an outcome, events not taken yet. No I/O, no clock."""
+"""What the client knows of one call: inputs without an outcome, events not taken yet. No I/O."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -20,6 +22,14 @@ BATCH_ITEMS = 1000
 BATCH_BYTES = 1 << 20
 #: How many values of a generator the server sends before it hears of more credit.
 FIRST_CREDIT = 64
+
+
+def new_call_id() -> str:
+    """Milliseconds, then 80 random bits: the rows of calls of one time lie together in the server's database.
+
+    Unordered, each row of a batch would change a page of its own: 3.5 times the CPU time, and more to sync.
+    """
+    return f"fc-{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 class Target:

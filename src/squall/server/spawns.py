@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from squall.scheduling.model import InputsArrived
 from squall.server import methods
 from squall.server.calls import check_inputs, record_of
+from squall.server.chunks import arrival
 from squall.server.names import Refusal
 from squall.store.base import InputRecord, StoreError
 from squall.wire import codec
@@ -139,8 +139,7 @@ class Spawns:
         if session.restored and self._pen.open:
             self._pen.hold(entry for entries in fresh.values() for entry in entries)
         elif fresh:
-            events = (InputsArrived(f.id, tuple(e.id for e in entries)) for f, entries in fresh.items())
-            self._dispatcher.feed(*events)
+            self._dispatcher.feed(*(arrival(function.id, entries) for function, entries in fresh.items()))
         for function, waiting in waited.items():  # who came later was not told yet
             if waiting and function.waiting == waiting:
                 session.send(Notice(function.app.id, waiting))
