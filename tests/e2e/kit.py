@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -87,17 +88,18 @@ class Daemon:
     def life(self) -> Iterator[Daemon]:
         """Started by the first client, as for any user; after the block nothing is left of it."""
         before = leaks.snapshot()
-        lend_base(Path(self.state))
         with self.environment():
             try:
-                if self._arguments:
-                    embedded.ensure(self.state, self._arguments)
-                connect().close()
+                with base_system(Path(self.state)) as make:
+                    if self._arguments:
+                        embedded.ensure(self.state, self._arguments)
+                    connect().close()
+                    if make and self.record.driver == "namespaces":
+                        self.squall("run", str(Path(__file__).parent / "apps" / "nothing.py"), patience=300.0)
                 yield self
             finally:
                 for client in self._clients.values():
                     client.close()
-                _keep_base(Path(self.state))
                 embedded.stop(self.state)
         found = leaks.wait_for_leaks(before, (self.state,))
         shutil.rmtree(self.state)
@@ -134,12 +136,12 @@ class Daemon:
     # ---------------------------------------------------------------------------------------------- commands
 
     def squall(
-        self, *arguments: str, cwd: Path | None = None, code: int | None = 0
+        self, *arguments: str, cwd: Path | None = None, code: int | None = 0, patience: float = PATIENCE_S
     ) -> subprocess.CompletedProcess[str]:
         """Run `squall ...`; `code` is the exit status that it must have."""
         done = subprocess.run(
             self.command(*arguments), cwd=cwd, env=self.environ(), capture_output=True, text=True,
-            timeout=PATIENCE_S, check=False, stdin=subprocess.DEVNULL,
+            timeout=patience, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return done
@@ -160,24 +162,40 @@ def _cache() -> Path:
     return Path(home) / "squall-tests" / "layers"
 
 
-def lend_base(state: Path) -> None:
-    """The Debian that an earlier run of these tests made: to make it takes half a minute."""
-    if os.geteuid() == 0 and _cache().is_dir():
-        (state / "node").mkdir(parents=True)
-        _copy(_cache(), state / "node" / "layers")
+@contextmanager
+def base_system(state: Path) -> Iterator[bool]:
+    """Lends the Debian that an earlier daemon of these tests has made, as that takes half a minute.
+
+    True where there is none: it is for the block to have it made, and others wait for that.
+    """
+    if os.geteuid() != 0:
+        yield False
+        return
+    _cache().parent.mkdir(parents=True, exist_ok=True)
+    with (_cache().parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if lend_base(state):
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            yield False
+        else:
+            yield True
+            _keep_base(state)
+
+
+def lend_base(state: Path) -> bool:
+    if os.geteuid() != 0 or not _cache().is_dir():
+        return False
+    (state / "node").mkdir(parents=True)
+    _copy(_cache(), state / "node" / "layers")
+    return True
 
 
 def _keep_base(state: Path) -> None:
     layers = state / "node" / "layers"
-    if os.geteuid() != 0 or _cache().exists() or not list(layers.glob("*.json")):
-        return
-    fresh = _cache().with_name(f"layers-{os.getpid()}")
-    _cache().parent.mkdir(parents=True, exist_ok=True)
-    _copy(layers, fresh)
-    try:
+    if list(layers.glob("*.json")):
+        fresh = _cache().with_name(f"layers-{os.getpid()}")
+        _copy(layers, fresh)
         fresh.rename(_cache())
-    except OSError:  # another run was quicker
-        shutil.rmtree(fresh)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -40,7 +40,6 @@ def test_remote_is_elsewhere_and_local_is_here() -> None:
     assert (pid != os.getpid() or container, at_home) == (True, False)
     assert container.startswith("ct-")
     assert calls.where.local() == (os.getpid(), "", True)
-    assert calls.where() == (os.getpid(), "", True)
 
 
 def test_arguments_come_back_as_they_were() -> None:

@@ -20,6 +20,9 @@ MARK = "TEST_SESSION"
 #: Started by Python itself, and ended with pytest.
 PYTHON_HELPERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
 
+#: What tells of another test session, a worker of this one (pytest-xdist's), or a soak.
+OTHERS = (b"pytest", b"exec(eval(sys.stdin.readline()))", b"tests.soak")
+
 #: Ends are asynchronous: what is gone within this many seconds was no leak.
 GRACE_S = 10.0
 
@@ -44,8 +47,7 @@ class Snapshot:
 
     @property
     def alone(self) -> bool:
-        """No other test session runs, and no soak."""
-        return not any(b"pytest" in p.command or b"tests.soak" in p.command for p in self.processes)
+        return not any(other in p.command for p in self.processes for other in OTHERS)
 
 
 def snapshot() -> Snapshot:

@@ -27,12 +27,15 @@ class Caller:
         self.agent, self._agent_of_line = socket.socketpair()
         self.page = memfd.create()
         os.ftruncate(self.page, direct.PAGE.size)
-        self.line = Line(theirs.detach(), os.dup(self.page))
+        self.theirs = theirs
         self.answer: Answer | None = None
 
     def serve(self, run: Callable[[int, bytes], Answer]) -> threading.Thread:
+        # Not before: what pytest's worker writes between a fixture and its test would count as printed.
+        line = Line(self.theirs.detach(), os.dup(self.page))
+
         def work() -> None:
-            self.answer = self.line.serve(self._agent_of_line.fileno(), run)
+            self.answer = line.serve(self._agent_of_line.fileno(), run)
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -55,6 +58,7 @@ class Caller:
 
     def close(self) -> None:
         self.socket.close()
+        self.theirs.close()
         self.agent.close()
         self._agent_of_line.close()
         os.close(self.page)
@@ -182,7 +186,7 @@ def test_a_caller_that_stalls_within_a_call_keeps_nobody_waiting(
 
 def test_a_caller_that_does_not_read_gets_its_answer_the_long_way(caller: Caller) -> None:
     caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    caller.line._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    caller.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     answer = Answer({}, b"y" * protocol.INLINE)
     thread = caller.serve(lambda _number, _payload: answer)
     caller.socket.sendall(protocol.encode(protocol.INPUT, 1, None, b"x"))
@@ -191,7 +195,7 @@ def test_a_caller_that_does_not_read_gets_its_answer_the_long_way(caller: Caller
 
 
 def test_the_end_is_heard_also_where_user_code_has_forked(caller: Caller) -> None:
-    copy = caller.line._socket.dup()
+    copy = caller.theirs.dup()
     caller.agent.send(b"!")
     caller.serve(reverse).join(20)
     assert caller.socket.recv(1) == b""

@@ -208,7 +208,8 @@ def test_a_wrong_scheduler_is_caught(
     """A model that finds nothing wrong with these would show nothing."""
     monkeypatch.setattr(owner, name, mutate(getattr(owner, name)))
     quickly = settings(
-        max_examples=300,
+        max_examples=1500,
+        derandomize=True,  # what chance has found once is found each time
         stateful_step_count=40,
         deadline=None,
         database=None,

@@ -16,7 +16,7 @@ from squall.sdk import unavailable
 @pytest.mark.parametrize("name", unavailable.FORMER_NAMES)
 def test_a_former_name_says_what_to_use(name: str) -> None:
     with pytest.raises(InvalidError, match=rf"^squall\.{name} is a name of the past: \w.*$"):
-        getattr(squall, name)
+        squall.__getattr__(name)  # as for all that is not there; another test may have loaded squall.build
 
 
 @pytest.mark.parametrize("name", unavailable.NAMES)

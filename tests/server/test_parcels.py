@@ -252,6 +252,7 @@ def rights(*fds: int) -> list[tuple[int, int, array.array[int]]]:
         (codec.pack(Ask("put", 1, new_name())), 9),
         (codec.pack(Ask("get", 1, "pa-" + "x" * 8000)), 0),
     ],
+    ids=["garbage", "nested", "files for a get", "too many files", "a long name"],
 )
 def test_who_talks_nonsense_is_cut_off(tmp_path: Path, packet: bytes, files: int) -> None:
     def work(path: str) -> None:

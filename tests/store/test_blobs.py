@@ -94,7 +94,11 @@ async def test_the_same_blob_twice_at_once(blobs: Blobs) -> None:
     assert b"".join(await get(blobs)) == DATA
 
 
-@pytest.mark.parametrize("blob", ["", "x" * 64, "../" + BLOB[3:], BLOB.upper(), BLOB + "\n", "." * 64])
+@pytest.mark.parametrize(
+    "blob",
+    ["", "x" * 64, "../" + BLOB[3:], BLOB.upper(), BLOB + "\n", "." * 64],
+    ids=["empty", "no hex", "a path", "upper case", "a line", "dots"],
+)
 async def test_ids_that_are_no_hashes(blobs: Blobs, blob: str) -> None:
     assert not await blobs.has("a", blob)
     with pytest.raises(NotFound):

@@ -109,7 +109,7 @@ async def test_such_a_function_takes_no_direct_calls(
     assert len(table) == 0
 
 
-@pytest.mark.parametrize("blob", ["", new_socket_name(), "pa-" + "0" * 32])
+@pytest.mark.parametrize("blob", ["", new_socket_name(), "pa-" + "0" * 32], ids=["none", "socket", "memory"])
 async def test_a_direct_call_needs_a_socket_that_is_there(world: World, blob: str) -> None:
     client, node = await world.client(), await world.node()
     function = await ready(world, client, node)
