@@ -11,7 +11,7 @@ import statistics
 from importlib.metadata import version
 from typing import Any
 
-from benchmarks.calls.disk import Disk
+from benchmarks.calls.floors import Floors
 from benchmarks.calls.measures import Measure, measures
 from benchmarks.calls.runs import Run
 
@@ -29,8 +29,8 @@ def main() -> None:
     chosen = [m for m in measures(given.scale) if given.only in m.name]
     with contextlib.ExitStack() as running:
         runs = [running.enter_context(Run(name)) for name in PEERS]
-        disk = running.enter_context(Disk())
-        rows = [_row(measure, runs, disk, given.rounds) for measure in chosen]
+        floors = running.enter_context(Floors())
+        rows = [_row(measure, runs, floors, given.rounds) for measure in chosen]
         cpu = {run.name: statistics.median(run.cpu_seconds(1000) for _ in range(3)) for run in runs}
     report = {"machine": _machine(), "rounds": given.rounds, "measures": rows, "cpu_seconds_per_call": cpu}
     _print(report)
@@ -39,14 +39,13 @@ def main() -> None:
             json.dump(report, file, indent=1)
 
 
-def _row(measure: Measure, runs: list[Run], disk: Disk, rounds: int) -> dict[str, Any]:
+def _row(measure: Measure, runs: list[Run], floors: Floors, rounds: int) -> dict[str, Any]:
     for run in runs:
         run.seconds(measure)  # warm, and not counted
     taken: dict[str, list[float]] = {run.name: [] for run in runs}
-    floors: list[dict[str, float]] = []
+    alone: list[dict[str, float]] = []
     for number in range(rounds):
-        if measure.synced:
-            floors.append(disk.seconds(measure.arguments[0]))
+        alone.append(floors.seconds(measure))
         for run in runs if number % 2 == 0 else runs[::-1]:
             taken[run.name].append(run.seconds(measure))
     ratios = [ray / ours for ours, ray in zip(taken["squall"], taken["ray"], strict=True)]
@@ -57,7 +56,7 @@ def _row(measure: Measure, runs: list[Run], disk: Disk, rounds: int) -> dict[str
         "ratio_spread": [min(ratios), max(ratios)],
         "target": measure.target,
         "rounds": taken,
-        "floor": {name: statistics.median(f[name] for f in floors) for name in floors[0]} if floors else {},
+        "floor": {name: statistics.median(one[name] for one in alone) for name in alone[0]},
     }
     print(_line(row), flush=True)
     return row

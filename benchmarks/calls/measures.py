@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ def median(values: Sequence[float]) -> float:
 
 def p99(values: Sequence[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
+
+
+class Floor(Enum):
+    """What each operation needs of the machine, whoever does it."""
+
+    DISK = "disk"
+    MEMORY = "memory"
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,8 @@ class Measure:
     #: Which method Ray answers with, where it is another one.
     ray_method: str = ""
     one_cpu: bool = False
-    #: Whether each operation syncs the disk, which is measured beside it.
-    synced: bool = False
+    #: What is measured beside it.
+    floor: Floor | None = None
 
     def per_operation(self, seconds: Sequence[float]) -> float:
         return self.reduce(seconds) / self.ops
@@ -61,7 +69,7 @@ def measures(scale: float) -> list[Measure]:
         Measure(".map of 10 ms of sleep", "map_sleep", (heavy,), heavy, None),
         Measure(".spawn.aio, 64 at a time / Ray async actor", "spawn_many", (n(5_000),), n(5_000), 10.0),
         Measure(".spawn_map / Ray async actor", "spawn_map", (n(5_000),), n(5_000), 10.0),
-        Measure(".spawn one after another / Ray actor", "spawn_each", (n(200),), 1, 1.0, synced=True),
-        Measure("1 MB there and back", "echo", (n(50), 1 << 20), 1, 1.0),
-        Measure("100 MB there and back", "echo", (n(3), 100 << 20), 1, 1.0),
+        Measure(".spawn one after another / Ray actor", "spawn_each", (n(200),), 1, 1.0, floor=Floor.DISK),
+        Measure("1 MB there and back", "echo", (n(50), 1 << 20), 1, 1.0, floor=Floor.MEMORY),
+        Measure("100 MB there and back", "echo", (n(3), 100 << 20), 1, 1.0, floor=Floor.MEMORY),
     ]
