@@ -19,6 +19,7 @@ from squall.client import embedded
 from squall.daemon.backup import backup, restore
 from squall.exception import ConflictError, InvalidError
 from squall.store.base import CallRecord, InputRecord, OutputRecord
+from squall.store.disk import DiskBlobs
 from squall.store.sqlite import SqliteStore
 
 BLOB = "ab" * 32
@@ -175,3 +176,24 @@ def test_the_commands(state: Path, tmp_path: Path) -> None:
     assert target in squall("backup", target, "--state", str(state))
     assert "Restored" in squall("restore", target, "--state", str(tmp_path / "other"))
     assert asyncio.run(_result(tmp_path / "other")) == b"a result"
+
+
+def test_while_one_is_made_no_blob_is_deleted(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its database was copied first: it names the blobs of that moment."""
+    blobs = DiskBlobs(state / "server" / "blobs")
+    removed: list[int] = []
+    inner = tarfile.TarFile.add
+
+    def add(tar: tarfile.TarFile, name: str, *args: object, **more: object) -> None:
+        removed.append(asyncio.run(blobs.remove([("team", BLOB)])))
+        inner(tar, name, *args, **more)  # type: ignore[arg-type]
+
+    (state / "server" / "blobs" / "team" / BLOB[:2]).mkdir()
+    (state / "server" / "blobs" / "team" / BLOB).rename(state / "server" / "blobs" / "team" / BLOB[:2] / BLOB)
+    monkeypatch.setattr(tarfile.TarFile, "add", add)
+    backup(str(state), str(tmp_path / "busy.tar"))
+    assert set(removed) == {0}
+    assert asyncio.run(blobs.remove([("team", BLOB)])) == 1
+    asyncio.run(blobs.close())

@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument(
         "--hours", type=float, default=0.0, help="instead of kills: calls for so long, with samples"
     )
+    parser.add_argument("--pace", type=float, default=1.0, help="with --hours: so many times as many calls")
     parser.add_argument("--samples", type=Path, default=Path("samples.jsonl"), help="file for the samples")
     parser.add_argument("--plot", type=Path, help="with --hours: draw the samples into this SVG file")
     parser.add_argument("--keep", action="store_true", help="keep the logs, and say where they are")
@@ -59,7 +60,7 @@ def main() -> int:
 
 def _steady(folder: Path, given: argparse.Namespace, say: Callable[[str], None]) -> int:
     try:
-        faults = Steady(folder, given.samples, say, given.driver).run(given.hours)
+        faults = Steady(folder, given.samples, say, given.driver, given.pace).run(given.hours)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for fault in faults[:30]:

@@ -47,3 +47,8 @@ def numbers(first: int, count: int) -> Iterator[int]:
 @app.function(cpu=0.1)
 def echo(payload: bytes) -> bytes:
     return payload
+
+
+@app.function(cpu=0.1)
+def length(payload: bytes) -> int:
+    return len(payload)

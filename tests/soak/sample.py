@@ -35,6 +35,7 @@ def host(state: str) -> Figures:
         "state_mib": _size(Path(state)),
         "layers_mib": _size(Path(state, "node", "layers")),
         "database_mib": _size(Path(state, "server")),
+        "blobs_mib": _size(Path(state, "server", "blobs")),
         "logs_mib": _size(Path(state, "logs")),
     }
 

@@ -7,16 +7,17 @@ import os
 import statistics
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import squall
+from squall.server import sweep
 from tests.e2e.kit import Daemon
 from tests.house.source import ROOT
 from tests.soak import app, sample, stroll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 #: Seconds between two rounds of calls, two samples, two short-lived apps.
 ROUND_S, SAMPLE_S, VISIT_S = 5.0, 30.0, 60.0
@@ -24,16 +25,24 @@ ROUND_S, SAMPLE_S, VISIT_S = 5.0, 30.0, 60.0
 CALLS = 100
 #: A larger payload, there and back (bytes).
 LARGE = 4 << 20
+#: A blob that nothing needs any more is gone after so long: what it stays, and two sweeps (seconds).
+BLOBS_S = sweep.RELEASED + 2 * sweep.INTERVAL
 
 
 class Steady:
-    """`run` returns what was wrong; the samples are written as lines of JSON while it runs."""
+    """`run` returns what was wrong; the samples are written as lines of JSON while it runs.
 
-    def __init__(self, folder: Path, samples: Path, say: Callable[[str], None], driver: str = "") -> None:
+    `pace` divides the pauses between calls, apps and samples: an hour's calls in minutes.
+    """
+
+    def __init__(
+        self, folder: Path, samples: Path, say: Callable[[str], None], driver: str = "", pace: float = 1.0
+    ) -> None:
         self._folder = folder
         self._samples = samples
         self._say = say
         self._driver = driver
+        self._pace = pace
         self._calls = 0
         self._faults: list[str] = []
         self._over = threading.Event()
@@ -49,12 +58,13 @@ class Steady:
                 with app.app.run():
                     self._go_on(daemon, until)
                 self._see_detached(printed)
+                self._see_blobs(daemon)
         except AssertionError as error:
             self._faults.append(f"{error}")
         return self._faults
 
     def _go_on(self, daemon: Daemon, until: float) -> None:
-        jobs = ((self._visit, VISIT_S), (self._round, ROUND_S))
+        jobs = ((self._visit, VISIT_S / self._pace), (self._round, ROUND_S / self._pace))
         threads = [
             threading.Thread(target=self._repeat, args=(job, daemon, s), daemon=True) for job, s in jobs
         ]
@@ -64,7 +74,7 @@ class Steady:
         with self._samples.open("a", encoding="utf-8") as file:
             while time.time() < until:
                 self._write(file, daemon, time.monotonic() - began)
-                time.sleep(max(0.0, min(SAMPLE_S, until - time.time())))
+                time.sleep(max(0.0, min(SAMPLE_S / self._pace, until - time.time())))
             self._over.set()
             for thread in threads:
                 thread.join(60)
@@ -126,8 +136,19 @@ class Steady:
         assert [*app.numbers.remote_gen(first, 10)] == [*range(first, first + 10)]
         payload = os.urandom(LARGE) if number % 6 == 0 else os.urandom(20_000)
         assert app.echo.remote(payload) == payload
+        assert app.length.spawn(payload).get() == len(payload)
         assert [call.get()[0] for call in spawned] == [first, first + 1]
-        self._calls += 1 + 8 + 2 + 2 + 4 + 1 + 1
+        self._calls += 1 + 8 + 2 + 2 + 4 + 1 + 1 + 1
+
+    def _see_blobs(self, daemon: Daemon) -> None:
+        """Arguments of spawned calls were blobs while they waited, and are gone a while after."""
+        old = time.time() - BLOBS_S
+        folder = Path(daemon.state, "server", "blobs")
+        large = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size >= LARGE]
+        left = [path for path in large if path.stat().st_mtime < old]
+        self._say(f"{len(large)} blobs of the last {BLOBS_S / 60:.0f} minutes, {len(left)} older ones")
+        if left:
+            self._faults.append(f"{len(left)} blobs that nothing needs are left")
 
     def _see_detached(self, printed: str) -> None:
         """What went on without a client has gone all the way."""

@@ -61,6 +61,18 @@ async def test_an_empty_blob(blobs: Blobs) -> None:
     assert await get(blobs, EMPTY) == []
 
 
+async def test_removal(blobs: Blobs) -> None:
+    await put(blobs)
+    await put(blobs, workspace="b")
+    await put(blobs, b"", EMPTY)
+    assert sorted(await blobs.all()) == sorted([("a", BLOB), ("a", EMPTY), ("b", BLOB)])
+    assert await blobs.remove([("a", BLOB), ("a", "0" * 64), ("../b", BLOB)]) == 1
+    assert sorted(await blobs.all()) == sorted([("a", EMPTY), ("b", BLOB)])
+    assert not await blobs.has("a", BLOB)
+    await put(blobs)
+    assert await blobs.has("a", BLOB)
+
+
 async def test_a_hash_is_no_permission(blobs: Blobs) -> None:
     await put(blobs)
     assert not await blobs.has("b", BLOB)

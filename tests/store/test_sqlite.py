@@ -209,6 +209,26 @@ async def test_functions_of_the_first_schema_are_no_variants(tmp_path: Path) -> 
     await store.close()
 
 
+async def test_what_rows_of_an_older_schema_name_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite"
+    blobs = [character * 64 for character in "abcdef"]
+    packed = [b"\x93\xd9\x40" + blob.encode() + b"\xc0" for blob in blobs]
+    with sqlite3.connect(path, isolation_level=None) as db:
+        schema.migrate(db, str(path), schema.MIGRATIONS[:7])
+        db.execute("INSERT INTO apps VALUES ('ap-1', 'w', 'main', 'demo', 'deployed', 1.0, 1, '{}', '')")
+        row = ("fu-1", "ap-1", "w", "main", "f", 1, packed[0], b"", "", b"", b"")
+        db.execute(f"INSERT INTO functions VALUES ({', '.join('?' * len(row))})", row)
+        db.execute("INSERT INTO manifests VALUES ('w', 'mo-1', ?)", (packed[1] + packed[2],))
+        db.execute("INSERT INTO calls VALUES ('fc-1', 'w', 'main', 'fu-1', 'map', 1.0, '', 1, 0, 0)")
+        db.execute("INSERT INTO inputs VALUES ('fc-1', 0, ?, 0, 0)", (packed[3],))
+        db.execute("INSERT INTO inputs VALUES ('fc-1', 1, x'', 0, 1)")
+        db.execute("INSERT INTO outputs VALUES ('fc-1', 1, ?, 1.0)", (packed[4],))
+    db.close()
+    store = await reopened(path)
+    assert await store.named_blobs() == {("w", blob) for blob in blobs[:5]}
+    await store.close()
+
+
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "db.sqlite", isolation_level=None)
     with pytest.raises(sqlite3.OperationalError):

@@ -332,3 +332,25 @@ async def test_nameless_secrets_go_when_nobody_uses_them(store: Store) -> None:
     assert [s.id for s in await store.all_secrets()] == ["st-1", "st-3", "st-4"]
     await store.release_secrets("ap-2", 5.0)
     assert [s.id for s in await store.all_secrets()] == ["st-3", "st-4"]
+
+
+async def test_blobs_that_records_name(store: Store) -> None:
+    async def named() -> set[str]:
+        found = await store.named_blobs()
+        assert all(workspace == "default" for workspace, _ in found)
+        return {blob for _, blob in found}
+
+    await store.put_manifest("default", "mo-1", b"", ["source"])
+    await store.put_manifest("default", "mo-1", b"", ["source"])
+    await store.publish(APP, [replace(function(1), blob="code")], 1.0)
+    await store.add_inputs(CALL, [replace(i, blob=f"in{i.index}") for i in inputs("fc-1", 0, 1, 2)[:2]])
+    await store.add_inputs(replace(CALL, complete=True), inputs("fc-1", 2))
+    assert await named() == {"source", "code", "in0", "in1"}
+    await store.add_outputs([OutputRecord("fc-1", 0, b"", 2.0, "out0"), OutputRecord("fc-1", 2, b"", 2.0)])
+    assert await named() == {"source", "code", "in1", "out0"}, "arguments are needed until there is a result"
+    await store.add_outputs([OutputRecord("fc-1", 1, b"", 2.0)])
+    assert await named() == {"source", "code", "out0"}
+    await store.expire(3.0, 0.0)
+    assert await named() == {"source", "code"}
+    await store.remove_functions([function(1).id])
+    assert await named() == {"source"}

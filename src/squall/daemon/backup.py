@@ -6,6 +6,7 @@ runs. Blobs are named by their content and never change, so those that come whil
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -82,17 +83,31 @@ def _write(tar: tarfile.TarFile, server: Path) -> None:
     entry = tarfile.TarInfo(_ABOUT)
     entry.size = len(text)
     tar.addfile(entry, BytesIO(text))
-    with tempfile.TemporaryDirectory(prefix="squall-backup-") as folder:
+    with _blobs_stay(server), tempfile.TemporaryDirectory(prefix="squall-backup-") as folder:
         copy = os.path.join(folder, _DATABASE)
         with closing(sqlite3.connect(server / _DATABASE)) as live, closing(sqlite3.connect(copy)) as target:
             live.backup(target)
         tar.add(copy, f"server/{_DATABASE}", filter=_anonymous)
-    for path in _files(server):
-        name = path.relative_to(server)
-        try:
-            tar.add(path, f"server/{name}", filter=_anonymous)
-        except FileNotFoundError:
-            continue  # it was forgotten meanwhile
+        for path in _files(server):
+            with suppress(FileNotFoundError):  # it was forgotten meanwhile
+                tar.add(path, f"server/{path.relative_to(server)}", filter=_anonymous)
+
+
+@contextmanager
+def _blobs_stay(server: Path) -> Iterator[None]:
+    """The server deletes none in the block (see `store.disk`): what the copy of the database names must be
+    there to be copied.
+    """
+    try:
+        directory = os.open(server / "blobs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:  # there are none
+        yield
+        return
+    try:
+        fcntl.flock(directory, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(directory)
 
 
 def _files(server: Path) -> Iterator[Path]:

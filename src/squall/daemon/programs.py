@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _AGENT_PATIENCE_S = 6.0
 #: The launcher takes down what containers and networks left.
 _LAUNCHER_PATIENCE_S = 10.0
+#: For server and agent. By default glibc raises its thresholds with the first large payload and then never
+#: gives back what later ones took, and each thread gets a heap of its own. Above these bytes it does.
+_MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": f"{512 << 10}",
+    "MALLOC_TRIM_THRESHOLD_": f"{1 << 20}",
+    "MALLOC_ARENA_MAX": "2",
+}
 #: What makes base systems as root, run by the launcher.
 _BASE_MAKER = "squall.build.bases.make"
 
@@ -28,6 +35,7 @@ def plan(options: Options, driver: str, identity: Identity | None, environ: dict
     programs = []
     if driver == "namespaces":
         programs.append(_launcher(options, identity, environ))
+    environ = {**_MALLOC, **environ}
     if not options.server:
         programs.append(_as(identity, options, "server", _server(options, environ)))
     return [*programs, _as(identity, options, "node", _agent(options, driver, environ))]

@@ -184,6 +184,7 @@ class Apps:
             app.version,
             codec.pack(spec),
             codec.pack(recipe),
+            blob=spec.serialized.blob if spec.serialized is not None else "",
         )
 
     async def _check(self, session: Session, body: AppPublish) -> None:
@@ -249,6 +250,7 @@ class Apps:
         for function in [f for f in self._catalog.functions.values() if f.app is app]:
             self._catalog.remove(function)
         app.record = replace(app.record, state="stopped")
+        app.functions, app.variants = {}, {}  # who remembers the app, for its last output, needs none
         await self._store.put_app(app.record)
         await self._secrets.release(app.id)
 

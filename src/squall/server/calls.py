@@ -154,7 +154,7 @@ class Calls:
         if self._table.durable[session.workspace] + len(fresh) > self._settings.durable_inputs:
             limit = self._settings.durable_inputs
             raise Refusal("exhausted", f"{limit} spawned inputs are unfinished: wait for some to end")
-        rows = [InputRecord(call.id, item.index, codec.pack(item)) for item in fresh]
+        rows = [InputRecord(call.id, i.index, codec.pack(i), blob=i.payload.blob) for i in fresh]
         await self._store.add_inputs(record_of(call, complete=call.complete or message.last), rows)
 
     def _take(self, session: Session, message: Inputs, call: Call) -> None:

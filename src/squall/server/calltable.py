@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from squall.server.lineage import Lineage
 from squall.server.model import Input
+from squall.server.sweep import RELEASED
 from squall.wire.chunks import MAX_COUNT, statuses
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from squall.server.model import Call, Function
     from squall.server.parcels import Parcels
     from squall.server.session import Session
-    from squall.wire.values import InputItem, OutputItem
+    from squall.server.sweep import KeptBlobs
+    from squall.wire.values import InputItem, OutputItem, Payload
 
 #: What an input costs in memory beside its payload, in bytes, about.
 INPUT_BYTES = 500
@@ -26,11 +28,14 @@ INPUT_BYTES = 500
 class CallTable:
     """Calls with unfinished inputs or outputs not taken. Durable outputs live in the store, not here."""
 
-    def __init__(self, catalog: Catalog, apps: Apps, now: Callable[[], float], parcels: Parcels) -> None:
+    def __init__(
+        self, catalog: Catalog, apps: Apps, now: Callable[[], float], parcels: Parcels, blobs: KeptBlobs
+    ) -> None:
         self._catalog = catalog
         self._apps = apps
         self._now = now
         self.parcels = parcels
+        self.blobs = blobs
         self.calls: dict[str, Call] = {}
         #: Inputs that have no outcome yet, or one that nobody has taken.
         self.inputs: dict[str, Input] = {}
@@ -148,7 +153,7 @@ class CallTable:
         payer = entry.payer
         self._pay_back(entry)
         if entry.item is not None:
-            self.parcels.let_go(entry.item.payload, entry)
+            self._let_go(entry, entry.item.payload)
         self.parcels.hold(entry.call.workspace, output.outcome.payload, entry)
         entry.output, entry.item, entry.held = output, None, False
         entry.call.done += entry.count
@@ -174,12 +179,16 @@ class CallTable:
     def forget(self, entry: Input) -> None:
         """Nobody will ask for it again."""
         self._pay_back(entry)
-        if entry.item is not None:
-            self.parcels.let_go(entry.item.payload, entry)
-        if entry.output is not None:
-            self.parcels.let_go(entry.output.outcome.payload, entry)
-            if entry.lender is not None:
-                entry.lender.acknowledge(entry.id, entry.output.attempt)
-                entry.lender = None
+        for payload in entry.payloads():
+            self._let_go(entry, payload)
+        if entry.output is not None and entry.lender is not None:
+            entry.lender.acknowledge(entry.id, entry.output.attempt)
+            entry.lender = None
         entry.call.inputs.pop(entry.index, None)
         self.inputs.pop(entry.id, None)
+
+    def _let_go(self, entry: Input, payload: Payload) -> None:
+        """The input needs it no more. Whoever was told of a blob may still fetch it for a while."""
+        if payload.blob:
+            self.parcels.release(payload.blob, entry)
+            self.blobs.keep(entry.call.workspace, payload, RELEASED)

@@ -36,6 +36,7 @@ from squall.server.sessions import Sessions
 from squall.server.settings import Settings
 from squall.server.spawns import Spawns
 from squall.server.succession import Succession
+from squall.server.sweep import KeptBlobs, Sweep
 from squall.server.tasks import Strands, Tasks
 from squall.server.vault import Vault
 from squall.wire.messages import Welcome
@@ -75,32 +76,24 @@ class ControlPlane(Acceptor):
         self._authenticator = authenticator
         self._clock = clock = clock or LoopClock()
         self._settings = settings = settings or Settings()
+        blobs = KeptBlobs(blobs, clock)
         self._tasks = tasks = Tasks()
         strands = Strands(tasks)
         scheduler = Scheduler(lambda: new_id("ct"))
         dispatcher = Dispatcher(scheduler, clock)
         self._secrets = Secrets(store, vault or Vault.in_memory(), clock)
         catalog = Catalog(store, dispatcher, clock, self._secrets)
-        self._pen = HoldingPen(dispatcher)
+        self._pen = pen = HoldingPen(dispatcher)
         self._apps = Apps(store, blobs, catalog, clock, tasks, self._secrets)
         self.parcels = Parcels()
         content = Content(blobs, self.parcels)
-        table = CallTable(catalog, self._apps, clock.wall, self.parcels)
+        table = CallTable(catalog, self._apps, clock.wall, self.parcels, blobs)
+        self._sweep = Sweep(blobs, store, table, clock, tasks)
         router = OutputRouter(table, store, dispatcher, clock, tasks)
         self._apps.replace_function = Succession(table, dispatcher, router).replace
         self._attachments = Attachments(table, catalog, dispatcher, store, strands)
         self._calls = Calls(
-            table,
-            self._attachments,
-            router,
-            catalog,
-            self._pen,
-            dispatcher,
-            store,
-            blobs,
-            strands,
-            clock,
-            settings,
+            table, self._attachments, router, catalog, pen, dispatcher, store, blobs, strands, clock, settings
         )
         self._spawns = Spawns(self._calls, table, catalog, self._pen, dispatcher, store, strands, settings)
         logs = AppLogs(settings)
@@ -172,6 +165,7 @@ class ControlPlane(Acceptor):
         self._clock.call_later(self._settings.grace, self._apps.stop_orphans)
         self._clock.call_later(self._settings.grace, self._calls.complete_orphans)
         self._start_expiry()
+        self._sweep.start()
 
     async def stop(self) -> None:
         """Finish what is being written; all else survives, or its clients offer it again."""

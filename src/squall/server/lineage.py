@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from squall.server.session import Session
     from squall.wire.values import LogItem
 
-#: Calls that are remembered; the oldest are forgotten first.
-MAX_CALLS = 20_000
+#: Calls and ended inputs that are remembered, all together; the oldest calls are forgotten first, with their
+#: inputs. What was spawned is on disk too, but for containers and times.
+MAX_REMEMBERED = 4_000
 #: Ended inputs of one call that are remembered.
 MAX_INPUTS = 1_000
 #: What the clocks of a node and of the server may differ by, in seconds, and output be late.
@@ -60,8 +61,9 @@ class Kin:
 class Lineage:
     """Calls that are durable or have a parent: those that a call graph can hold."""
 
-    def __init__(self, limit: int = MAX_CALLS) -> None:
+    def __init__(self, limit: int = MAX_REMEMBERED) -> None:
         self._limit = limit
+        self._size = 0
         self._calls: OrderedDict[str, Kin] = OrderedDict()
         self._children: dict[str, list[str]] = {}
 
@@ -74,8 +76,7 @@ class Lineage:
         )
         if call.parent:
             self._children.setdefault(call.parent, []).append(call.id)
-        if len(self._calls) > self._limit:
-            self._forget_oldest()
+        self._grown()
 
     def ended(self, entry: Input, statuses: Iterable[str], now: float) -> None:
         """An input, or those of a chunk."""
@@ -83,8 +84,10 @@ class Lineage:
         if kin is None:
             return
         for index, status in enumerate(statuses, entry.index):
-            if len(kin.ends) < MAX_INPUTS:
-                kin.ends[index] = End(status, entry.container, entry.began, now)
+            if len(kin.ends) >= MAX_INPUTS or kin.id not in self._calls:
+                return
+            kin.ends[index] = End(status, entry.container, entry.began, now)
+            self._grown()
 
     def call(self, call_id: str) -> Kin | None:
         return self._calls.get(call_id)
@@ -93,8 +96,14 @@ class Lineage:
         """The calls that an input made, oldest first."""
         return list(self._children.get(input_id, ()))
 
+    def _grown(self) -> None:
+        self._size += 1
+        while self._size > self._limit:
+            self._forget_oldest()
+
     def _forget_oldest(self) -> None:
         _, kin = self._calls.popitem(last=False)
+        self._size -= 1 + len(kin.ends)
         siblings = self._children.get(kin.parent, [])
         if kin.id in siblings:
             siblings.remove(kin.id)

@@ -27,14 +27,14 @@ ITEM_BYTES = 300
 
 @dataclass
 class _Ring:
-    """`count` pieces have come in all; the newest are still here. `grown` is replaced when more come."""
+    """`count` pieces have come in all; the newest are still here. `grown`: somebody waits for more."""
 
     workspace: str
     environment: str
     items: deque[LogItem] = field(default_factory=deque)
     size: int = 0
     count: int = 0
-    grown: asyncio.Event = field(default_factory=asyncio.Event)
+    grown: asyncio.Event | None = None
     followers: dict[Session, int] = field(default_factory=dict)
 
     def add(self, item: LogItem, limit: int) -> None:
@@ -45,8 +45,14 @@ class _Ring:
             self.size -= len(self.items.popleft().data) + ITEM_BYTES
 
     def wake(self) -> None:
-        grown, self.grown = self.grown, asyncio.Event()
-        grown.set()
+        grown, self.grown = self.grown, None
+        if grown is not None:
+            grown.set()
+
+    def more(self) -> asyncio.Event:
+        """Set when more has come."""
+        self.grown = self.grown or asyncio.Event()
+        return self.grown
 
     def after(self, number: int) -> Iterable[LogItem]:
         """Those that came after the one with this number (they count from 1)."""
@@ -54,16 +60,23 @@ class _Ring:
 
 
 class AppLogs:
-    """Bounded in bytes for an app and in the number of apps; that of a stopped app stays a while."""
+    """Bounded in bytes, for an app and for all together, and in the number of apps. Those of a stopped app
+    stay a while.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._rings: OrderedDict[str, _Ring] = OrderedDict()
+        self._bytes = 0
 
     def add(self, app: App, items: list[LogItem]) -> None:
         ring = self._ring(app)
+        before = ring.size
         for item in items:
             ring.add(item, self._settings.log_bytes)
+        self._bytes += ring.size - before
+        while self._bytes > self._settings.all_log_bytes and self._drop_oldest():
+            """One app after the other."""
         ring.wake()
         for session, missed in list(ring.followers.items()):
             ring.followers[session] = _send(session, app.id, items, missed)
@@ -97,7 +110,7 @@ class AppLogs:
         ring = self._of(session, app)
         if ring is not None and ring.count <= after:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(ring.grown.wait(), seconds)
+                await asyncio.wait_for(ring.more().wait(), seconds)
 
     def app_stopped(self, app: str) -> None:
         """Nobody needs to wait for more."""
@@ -115,11 +128,18 @@ class AppLogs:
     def _ring(self, app: App) -> _Ring:
         ring = self._rings.get(app.id)
         if ring is None:
+            if len(self._rings) >= self._settings.log_apps:
+                self._drop_oldest()
             ring = self._rings[app.id] = _Ring(app.record.workspace, app.record.environment)
         self._rings.move_to_end(app.id)
-        if len(self._rings) > self._settings.log_apps:
-            self._rings.popitem(last=False)
         return ring
+
+    def _drop_oldest(self) -> bool:
+        """That of the app which nobody follows and which has been silent longest."""
+        app = next((app for app, ring in self._rings.items() if not ring.followers), "")
+        if app:
+            self._bytes -= self._rings.pop(app).size
+        return bool(app)
 
 
 def _last(items: Iterable[LogItem], tail: int) -> list[LogItem]:

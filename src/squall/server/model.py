@@ -10,6 +10,8 @@ from squall.server.stats import Tallies
 from squall.wire.values import ContainerUsage, OutputItem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from squall.server.redaction import Redactor
     from squall.server.session import Session
     from squall.store.base import AppRecord
@@ -176,6 +178,14 @@ class Input:
     @property
     def next_yield(self) -> int:
         return self.first_yield + len(self.yields)
+
+    def payloads(self) -> Iterator[Payload]:
+        """All that it keeps from being forgotten."""
+        if self.item is not None:
+            yield self.item.payload
+        if self.output is not None:
+            yield self.output.outcome.payload
+        yield from self.yields
 
 
 @dataclass(slots=True, eq=False)

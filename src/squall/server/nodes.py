@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from squall.store.base import Store
     from squall.wire.values import InputItem, Trace
 
-#: Ended containers that are remembered: the last of their output is still to come, and those of lost nodes
-#: must not be taken in again.
-_DEPARTED = 10_000
+#: Ended containers that are remembered: the last of their output is still to come.
+_DEPARTED = 1_000
+#: Ids of those of lost nodes: they must not be taken in again.
+_DEAD = 10_000
 #: Seconds that @exit methods get, with the node's own grace and some for the way.
 EXIT_PATIENCE = 40.0
 #: Seconds that an acknowledgement of an output waits for inputs to travel with.
@@ -47,7 +48,6 @@ _ACKNOWLEDGE_S = 0.02
 class _Departed:
     node: str
     app: App
-    lost: bool
     redactor: Redactor | None
 
 
@@ -81,6 +81,7 @@ class Nodes:
         self.containers: dict[str, Container] = {}
         self.on_container_gone: Callable[[Container], None] = lambda _container: None
         self._departed: OrderedDict[str, _Departed] = OrderedDict()
+        self._dead: OrderedDict[str, None] = OrderedDict()
         self._leaving: dict[App, asyncio.Event] = {}
         self._timer: Timer | None = None
         dispatcher.on(scheduling.StartContainer, self._start)
@@ -239,8 +240,7 @@ class Nodes:
 
     def is_dead(self, container_id: str) -> bool:
         """It belonged to a node that was lost: its inputs run elsewhere."""
-        departed = self._departed.get(container_id)
-        return departed is not None and departed.lost
+        return container_id in self._dead
 
     async def redactor(self, function: Function) -> Redactor | None:
         """For a container that began under an earlier life of the server, by the secrets as they are now."""
@@ -271,9 +271,11 @@ class Nodes:
 
     def gone(self, container: Container, *, lost: bool = False) -> None:
         """A container has ended, or its node was lost."""
-        self._departed[container.id] = _Departed(
-            container.node, container.function.app, lost, container.redactor
-        )
+        if lost:
+            self._dead[container.id] = None
+            if len(self._dead) > _DEAD:
+                self._dead.popitem(last=False)
+        self._departed[container.id] = _Departed(container.node, container.function.app, container.redactor)
         if len(self._departed) > _DEPARTED:
             self._departed.popitem(last=False)
         if self.containers.pop(container.id, None) is not None:

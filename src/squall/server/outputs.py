@@ -19,6 +19,7 @@ from squall.scheduling.model import (
 from squall.server import outcomes
 from squall.server.chunks import Chunks, spread, within
 from squall.server.model import YIELD_WINDOW, Acknowledges, NodeResult
+from squall.server.sweep import RELEASED
 from squall.store.base import OutputRecord, StoreError
 from squall.wire import codec, hops
 from squall.wire.batches import outputs_of
@@ -95,6 +96,7 @@ class OutputRouter:
             outcome = outcomes.failed("interrupted", _LOST)
         if not self._table.parcels.has(entry.call.workspace, outcome.payload):
             outcome = outcomes.failed("lost", _LOST_RESULT)
+        self._table.blobs.keep(entry.call.workspace, outcome.payload)
         output = within(entry, replace(result.output, outcome=outcome, attempt=action.attempt))
         ended = entry if output.count == entry.count else self._chunks.cut(entry, output)
         if ended is None:
@@ -194,7 +196,7 @@ class OutputRouter:
     async def _store_outputs(self, finals: list[_Final]) -> None:
         """A full disk is no reason to lose a result: the node keeps it too until it is on ours."""
         now = self._clock.wall()
-        rows = [OutputRecord(f.entry.call.id, f.entry.index, codec.pack(f.output), now) for f in finals]
+        rows = [_row(final.entry, final.output, now) for final in finals]
         lazy = not any(final.entry.call.sessions for final in finals)
         while True:
             try:
@@ -258,6 +260,12 @@ class OutputRouter:
             return False
         entry.credit = upto
         taken = min(max(0, upto - YIELD_WINDOW - entry.first_yield), len(entry.yields))
+        for payload in entry.yields[:taken]:
+            self._table.blobs.keep(entry.call.workspace, payload, RELEASED)
         del entry.yields[:taken]
         entry.first_yield += taken
         return True
+
+
+def _row(entry: Input, output: OutputItem, now: float) -> OutputRecord:
+    return OutputRecord(entry.call.id, entry.index, codec.pack(output), now, output.outcome.payload.blob)

@@ -29,6 +29,7 @@ class Settings:
     retention: float = 7 * 86_400.0
     #: That a durable call was there, once its result has expired; and apps that were stopped.
     remembrance: float = 37 * 86_400.0
-    #: Log bytes kept for one app, and apps whose logs are kept.
+    #: Log bytes kept for one app and for all, and apps whose logs are kept.
     log_bytes: int = 1 << 20
+    all_log_bytes: int = 64 << 20
     log_apps: int = 1_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
 
 class StoreError(Exception):
@@ -68,7 +68,7 @@ class FunctionRecord:
 
     A variant names its `parent`, has that one's name, and in `variant` the msgpack of the request for it;
     spec and recipe follow from these and are empty. `autoscaler` is the msgpack of settings that were changed
-    since the function was published; empty: none were.
+    since the function was published; empty: none were. `blob`: where its code is, if it is in a blob.
     """
 
     id: str
@@ -82,6 +82,7 @@ class FunctionRecord:
     parent: str = ""
     variant: bytes = b""
     autoscaler: bytes = b""
+    blob: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,22 +103,24 @@ class CallRecord:
 
 @dataclass(frozen=True)
 class InputRecord:
-    """An input of a durable call: `payload` is msgpack of a wire InputItem."""
+    """An input of a durable call: `payload` is msgpack of a wire InputItem, `blob` the one that it names."""
 
     call: str
     index: int
     payload: bytes
     attempt: int = 0
+    blob: str = ""
 
 
 @dataclass(frozen=True)
 class OutputRecord:
-    """`payload` is msgpack of a wire OutputItem."""
+    """`payload` is msgpack of a wire OutputItem, `blob` the one that it names."""
 
     call: str
     index: int
     payload: bytes
     created: float
+    blob: str = ""
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,10 @@ class Store(ABC):
 
     # manifests
     @abstractmethod
-    async def put_manifest(self, workspace: str, manifest_id: str, data: bytes) -> None: ...
+    async def put_manifest(
+        self, workspace: str, manifest_id: str, data: bytes, blobs: Collection[str] = ()
+    ) -> None:
+        """`blobs`: the files that it names."""
 
     @abstractmethod
     async def manifest(self, workspace: str, manifest_id: str) -> bytes:
@@ -321,6 +327,14 @@ class Store(ABC):
         go, with their functions.
         """
 
+    @abstractmethod
+    async def named_blobs(self) -> set[BlobKey]:
+        """What records need: arguments of inputs that are not done, results, functions' code, sources."""
+
+
+#: A blob: the name of its workspace, and its hash.
+BlobKey = tuple[str, str]
+
 
 class Blobs(ABC):
     """Content by its SHA-256, kept per workspace."""
@@ -345,6 +359,14 @@ class Blobs(ABC):
     @abstractmethod
     async def size(self, workspace: str, blob: str) -> int:
         """Bytes. Raises NotFound."""
+
+    @abstractmethod
+    async def all(self) -> list[BlobKey]:
+        """Of all workspaces, whole ones."""
+
+    @abstractmethod
+    async def remove(self, blobs: Sequence[BlobKey]) -> int:
+        """Delete them, unless a backup is being made; returns how many. One that is gone is no error."""
 
 
 class Upload(ABC):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -16,11 +17,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from squall.store.base import Blobs, NotFound, StoreError, Upload
+from squall.store.base import BlobKey, Blobs, NotFound, StoreError, Upload
 from squall.store.errors import refuse_network, store_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -76,6 +77,13 @@ class DiskBlobs(Blobs):
 
     async def size(self, workspace: str, blob: str) -> int:
         return (await self._disk(os.stat, self._found(workspace, blob))).st_size
+
+    async def all(self) -> list[BlobKey]:
+        return await self._disk(_all, self._root)
+
+    async def remove(self, blobs: Sequence[BlobKey]) -> int:
+        paths = [path for key in blobs if (path := self._path(*key)) is not None]
+        return await self._disk(_remove, self._root, paths)
 
     def _found(self, workspace: str, blob: str) -> str:
         path = self._path(workspace, blob)
@@ -215,6 +223,32 @@ def _open(root: str, network: bool) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for name in os.listdir(incoming):
                 os.unlink(os.path.join(incoming, name))
+
+
+def _all(root: str) -> list[BlobKey]:
+    found: list[BlobKey] = []
+    for workspace in filter(_WORKSPACE.fullmatch, os.listdir(root)):
+        for base, _, names in os.walk(os.path.join(root, workspace)):
+            if os.path.basename(base) != _INCOMING:
+                found += [(workspace, name) for name in names if _BLOB.fullmatch(name)]
+    return found
+
+
+def _remove(root: str, paths: list[str]) -> int:
+    """Whoever makes a backup has a lock on the directory: what its copy of the database names must stay."""
+    count = 0
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+                count += 1
+    except BlockingIOError:
+        return 0
+    finally:
+        os.close(directory)
+    return count
 
 
 def _make_directories(path: str) -> None:

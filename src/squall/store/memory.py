@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from squall.store.base import (
     AppRecord,
+    BlobKey,
     Blobs,
     CallRecord,
     FunctionRecord,
@@ -24,7 +25,7 @@ from squall.store.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
 
 _K = TypeVar("_K")
@@ -40,6 +41,7 @@ class MemoryStore(Store):
         self._functions: dict[str, FunctionRecord] = {}
         self._versions: dict[tuple[str, int], VersionRecord] = {}
         self._manifests: dict[tuple[str, str], bytes] = {}
+        self._sources: set[BlobKey] = set()
         self._secrets: dict[str, SecretRecord] = {}
         self._secret_uses: set[tuple[str, str]] = set()
         self._calls: dict[str, CallRecord] = {}
@@ -177,8 +179,11 @@ class MemoryStore(Store):
 
     # ------------------------------------------------------------------------------------------- manifests
 
-    async def put_manifest(self, workspace: str, manifest_id: str, data: bytes) -> None:
+    async def put_manifest(
+        self, workspace: str, manifest_id: str, data: bytes, blobs: Collection[str] = ()
+    ) -> None:
         self._manifests.setdefault((workspace, manifest_id), data)
+        self._sources |= {(workspace, blob) for blob in blobs}
 
     async def manifest(self, workspace: str, manifest_id: str) -> bytes:
         return _found(self._manifests, (workspace, manifest_id), f"no manifest {manifest_id}")
@@ -261,6 +266,13 @@ class MemoryStore(Store):
         self._versions = {i: v for i, v in self._versions.items() if v.app not in gone}
         return len(old)
 
+    async def named_blobs(self) -> set[BlobKey]:
+        rows = [(row.call, row.blob) for call in self._calls for row in self._waiting(call)]
+        rows += [(row.call, row.blob) for found in self._outputs.values() for row in found.values()]
+        named = {(self._calls[call].workspace, blob) for call, blob in rows if blob}
+        code = {(f.workspace, f.blob) for f in self._functions.values() if f.blob}
+        return named | code | self._sources
+
     def _is_over(self, call: CallRecord, before: float) -> bool:
         if call.expired:
             return False
@@ -285,6 +297,12 @@ class MemoryBlobs(Blobs):
 
     async def size(self, workspace: str, blob: str) -> int:
         return len(_found(self._blobs, (workspace, blob), f"no blob {blob}"))
+
+    async def all(self) -> list[BlobKey]:
+        return list(self._blobs)
+
+    async def remove(self, blobs: Sequence[BlobKey]) -> int:
+        return sum(self._blobs.pop(key, None) is not None for key in blobs)
 
 
 class _MemoryUpload(Upload):

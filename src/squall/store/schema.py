@@ -5,6 +5,8 @@ A migration that was released is never changed: the next change is the next migr
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
 from squall.store.base import StoreError
@@ -90,11 +92,31 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX secret_uses_app ON secret_uses (app);
     """,
+    """
+    -- `blob`: what the row's payload, or the function's code, is in; a blob that no row names is deleted.
+    -- `kept_blobs`: files of manifests, and all that older rows may name, which had no such column.
+    ALTER TABLE inputs ADD COLUMN blob TEXT NOT NULL DEFAULT '';
+    ALTER TABLE outputs ADD COLUMN blob TEXT NOT NULL DEFAULT '';
+    ALTER TABLE functions ADD COLUMN blob TEXT NOT NULL DEFAULT '';
+    CREATE INDEX inputs_blob ON inputs (call, blob) WHERE blob != '';
+    CREATE INDEX outputs_blob ON outputs (call, blob) WHERE blob != '';
+    CREATE INDEX functions_blob ON functions (workspace, blob) WHERE blob != '';
+    CREATE TABLE kept_blobs (
+        workspace TEXT NOT NULL, blob TEXT NOT NULL, PRIMARY KEY (workspace, blob)
+    ) WITHOUT ROWID;
+    INSERT OR IGNORE INTO kept_blobs SELECT workspace, value FROM manifests, json_each(hashes(data));
+    INSERT OR IGNORE INTO kept_blobs SELECT workspace, value FROM functions, json_each(hashes(spec));
+    INSERT OR IGNORE INTO kept_blobs
+        SELECT workspace, value FROM inputs JOIN calls ON calls.id = call, json_each(hashes(payload));
+    INSERT OR IGNORE INTO kept_blobs
+        SELECT workspace, value FROM outputs JOIN calls ON calls.id = call, json_each(hashes(payload));
+    """,
 )
 
 
 def migrate(connection: sqlite3.Connection, path: str, migrations: tuple[str, ...] = MIGRATIONS) -> None:
     """Bring a database up to date, each step in one transaction. Raises StoreError if it is not ours."""
+    connection.create_function("hashes", 1, _hashes, deterministic=True)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(migrations):
         raise StoreError(
@@ -109,3 +131,8 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: tuple[str, ..
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+
+def _hashes(data: bytes) -> str:
+    """All that may be the id of a blob, as JSON: for rows of which nothing else is known."""
+    return json.dumps([text.decode() for text in set(re.findall(rb"(?=([0-9a-f]{64}))", data))])

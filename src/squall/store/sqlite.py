@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from squall.store.base import (
     AppRecord,
+    BlobKey,
     CallRecord,
     FunctionRecord,
     Identity,
@@ -30,15 +31,17 @@ from squall.store.reader import Reader, Rows
 from squall.store.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 _APP = "id, workspace, environment, name, state, created, version, tags, tag"
-_FUNCTION = "id, app, workspace, environment, name, version, spec, recipe, parent, variant, autoscaler"
+_FUNCTION = "id, app, workspace, environment, name, version, spec, recipe, parent, variant, autoscaler, blob"
 _SEALED = "id, workspace, environment, name, version, keys, sealed, created, updated"
 _CALL = "id, workspace, environment, function, kind, created, parent, complete, cancelled, expired"
 
 _ADD_CALL = f"INSERT INTO calls ({_CALL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id)"
-_ADD_INPUT = "INSERT INTO inputs (call, number, payload, attempt) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ADD_INPUT = (
+    "INSERT INTO inputs (call, number, payload, attempt, blob) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
 
 #: Calls that one transaction of `expire` forgets: others' writes go in between.
 _EXPIRE_STEP = 200
@@ -207,9 +210,16 @@ class SqliteStore(Store):
 
     # ------------------------------------------------------------------------------------------- manifests
 
-    async def put_manifest(self, workspace: str, manifest_id: str, data: bytes) -> None:
-        row = (workspace, manifest_id, data)
-        await self._write(lambda db: db.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?, ?)", row))
+    async def put_manifest(
+        self, workspace: str, manifest_id: str, data: bytes, blobs: Collection[str] = ()
+    ) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            row = (workspace, manifest_id, data)
+            db.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?, ?)", row)
+            rows = [(workspace, blob) for blob in blobs]
+            db.executemany("INSERT OR IGNORE INTO kept_blobs VALUES (?, ?)", rows)
+
+        await self._write(work)
 
     async def manifest(self, workspace: str, manifest_id: str) -> bytes:
         sql = "SELECT data FROM manifests WHERE workspace = ? AND id = ?"
@@ -237,7 +247,7 @@ class SqliteStore(Store):
         await self._write(lambda db: db.executemany(sql, rows))
 
     async def add_outputs(self, outputs: Sequence[OutputRecord], *, lazy: bool = False) -> None:
-        rows = [(o.call, o.index, o.payload, o.created) for o in outputs]
+        rows = [(o.call, o.index, o.payload, o.created, o.blob) for o in outputs]
         await self._write(lambda db: _put_outputs(db, rows), lazy=lazy)
 
     async def cancel_call(self, call_id: str) -> None:
@@ -264,7 +274,7 @@ class SqliteStore(Store):
     ) -> list[OutputRecord]:
         where = "call = ? AND number >= ? AND number < coalesce(?, 1 << 62)"
         order = "ORDER BY number LIMIT coalesce(?, -1)"
-        sql = f"SELECT call, number, payload, created FROM outputs WHERE {where} {order}"
+        sql = f"SELECT call, number, payload, created, blob FROM outputs WHERE {where} {order}"
         return [OutputRecord(*row) for row in await self._rows(sql, call_id, start, end, limit)]
 
     async def call_size(self, call_id: str) -> tuple[int, int]:
@@ -274,13 +284,13 @@ class SqliteStore(Store):
 
     async def unfinished(self) -> list[tuple[CallRecord, list[InputRecord]]]:
         sql = (
-            f"SELECT number, payload, attempt, {_CALL} FROM inputs JOIN calls ON id = call"
+            f"SELECT number, payload, attempt, blob, {_CALL} FROM inputs JOIN calls ON id = call"
             " WHERE NOT done ORDER BY created, call, number"
         )
         found: dict[str, tuple[CallRecord, list[InputRecord]]] = {}
-        for number, payload, attempt, *row in await self._rows(sql):
+        for number, payload, attempt, blob, *row in await self._rows(sql):
             _, inputs = found.setdefault(row[0], (_call(tuple(row)), []))
-            inputs.append(InputRecord(row[0], number, payload, attempt))
+            inputs.append(InputRecord(row[0], number, payload, attempt, blob))
         return list(found.values())
 
     async def expire(self, before: float, forget: float) -> int:
@@ -289,6 +299,15 @@ class SqliteStore(Store):
             total += count
         await self._write(lambda db: _forget(db, forget))
         return total
+
+    async def named_blobs(self) -> set[BlobKey]:
+        sql = (
+            "SELECT workspace, blob FROM inputs JOIN calls ON id = call WHERE blob != ''"
+            " UNION SELECT workspace, blob FROM outputs JOIN calls ON id = call WHERE blob != ''"
+            " UNION SELECT workspace, blob FROM functions WHERE blob != ''"
+            " UNION SELECT workspace, blob FROM kept_blobs"
+        )
+        return {(workspace, blob) for workspace, blob in await self._rows(sql)}
 
     # ------------------------------------------------------------------------------------------- the paths
 
@@ -342,7 +361,7 @@ def _call_row(c: CallRecord) -> tuple[Any, ...]:
 
 
 def _input_row(record: InputRecord) -> tuple[Any, ...]:
-    return record.call, record.index, record.payload, record.attempt
+    return record.call, record.index, record.payload, record.attempt, record.blob
 
 
 def _add_calls(db: sqlite3.Connection, rows: Sequence[tuple[tuple[Any, ...], list[Any]]]) -> set[str]:
@@ -365,15 +384,15 @@ def _put_call(db: sqlite3.Connection, call: CallRecord) -> None:
         raise NotFound(f"no call {call.id}")
 
 
-def _put_outputs(db: sqlite3.Connection, rows: list[tuple[str, int, bytes, float]]) -> None:
+def _put_outputs(db: sqlite3.Connection, rows: list[tuple[str, int, bytes, float, str]]) -> None:
     """The first one of an input stays; of an input that was forgotten meanwhile there is nothing to keep."""
-    for call, number, payload, created in rows:
+    for row in rows:
         done = db.execute(
-            "UPDATE inputs SET done = 1, payload = x'' WHERE call = ? AND number = ? AND NOT done",
-            (call, number),
+            "UPDATE inputs SET done = 1, payload = x'', blob = '' WHERE call = ? AND number = ? AND NOT done",
+            row[:2],
         )
         if done.rowcount:
-            db.execute("INSERT INTO outputs VALUES (?, ?, ?, ?)", (call, number, payload, created))
+            db.execute("INSERT INTO outputs VALUES (?, ?, ?, ?, ?)", row)
 
 
 def _expire(db: sqlite3.Connection, before: float) -> int:

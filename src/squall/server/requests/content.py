@@ -40,10 +40,11 @@ async def put_manifest(services: Services, session: Session, body: ManifestPut) 
         raise Refusal("invalid", "a manifest names one path twice")
     if manifest_id(body.manifest) != body.id:
         raise Refusal("invalid", "the manifest's id is that of another one")
-    for blob in {entry.sha256 for entry in entries}:
+    blobs = {entry.sha256 for entry in entries}
+    for blob in blobs:
         if not await services.blobs.has(session.workspace, blob):
             raise Refusal("not_found", f"blob {blob[:12]} of the manifest is not here: upload it first")
-    await services.store.put_manifest(session.workspace, body.id, codec.pack(body.manifest))
+    await services.store.put_manifest(session.workspace, body.id, codec.pack(body.manifest), blobs)
     return Empty()
 
 
