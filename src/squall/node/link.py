@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,8 @@ class Link(Events):
         #: When that was sent which the server answered last: its lease began later.
         self._answered = 0.0
         self._sent: dict[int, float] = {}
+        #: When this process, or its machine, was last found to have slept.
+        self._awake_since = -math.inf
         #: The number of the newest heartbeat.
         self.heartbeats = 0
         #: Set while there is a connection on which messages may be sent.
@@ -152,26 +155,43 @@ class Link(Events):
             self.heartbeats += 1
             self._sent[self.heartbeats] = loop.time()
             connection.send(Heartbeat(self.heartbeats, dict(self._owner.usage())))
-            await asyncio.sleep(self._welcome.heartbeat)
-            if loop.time() - self._answered > self._welcome.lease / 2:
+            await self._doze(self._welcome.heartbeat)
+            if loop.time() - self._answered > self._welcome.lease / 2 and not self._just_awake():
                 connection.abort()
                 return
 
     async def _watch_lease(self) -> None:
         """Beyond the lease the server runs our inputs elsewhere: what we still ran would run twice. It ends
-        before: by what it takes to notice, and as much again to kill.
+        before: by what it takes to notice, and as much again to kill. When this machine has slept, the server
+        is asked first: it may have slept too.
         """
         loop = asyncio.get_running_loop()
         lease, lost = 0.0, True
         while True:
-            await asyncio.sleep(step := min(max(lease / 20, 0.05), 1.0))
+            await self._doze(step := min(max(lease / 20, 0.05), 1.0))
             if self._welcome is not None:
                 lease = self._welcome.lease
             over = self._ever and lease > 0 and loop.time() - self._answered > lease - 2 * step
+            if over and self._just_awake():
+                continue
             if over and not lost:
                 log.warning("no word from the server for %.0f seconds: all containers end", lease)
                 self._owner.lease_lost()
             lost = over
+
+    async def _doze(self, seconds: float) -> None:
+        """As asyncio.sleep; notices when it took far longer."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        await asyncio.sleep(seconds)
+        if self._welcome is not None and loop.time() - due > self._welcome.heartbeat:
+            self._awake_since = loop.time()
+
+    def _just_awake(self) -> bool:
+        """The server could not have answered yet."""
+        if self._welcome is None:
+            return False
+        return asyncio.get_running_loop().time() - self._awake_since < 2 * self._welcome.heartbeat
 
     # -- events of the connection
 

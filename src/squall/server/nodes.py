@@ -328,6 +328,10 @@ class Nodes:
     def _look(self, node: Node) -> None:
         if self.nodes.get(node.id) is not node:
             return
+        over_since = self._clock.now() - node.deadline
+        if over_since > self._settings.heartbeat:
+            # We are late: this machine slept, or we were stopped. What the node says may wait to be read.
+            self.renew(node)
         if self._clock.now() < node.deadline:
             self.watch(node)
         else:

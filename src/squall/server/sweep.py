@@ -135,15 +135,14 @@ class Sweep:
         self.start()
 
     async def _remove_unnamed(self) -> int:
-        # What is in memory now and on disk a moment later is in neither of two looks the other way round.
-        named = set(self._named_in_memory())
-        named |= await self._store.named_blobs()
+        # The disk first: what goes from memory to disk after this look was let go of, and stays a while.
+        named = await self._store.named_blobs()
         unnamed = [key for key in await self._blobs.all() if key not in named and self._blobs.due(key)]
         count = 0
         for start in range(0, len(unnamed), STEP):
             step = unnamed[start : start + STEP]
-            again = set(self._named_in_memory())
-            count += await self._blobs.remove([key for key in step if key not in again])
+            in_memory = set(self._named_in_memory())
+            count += await self._blobs.remove([key for key in step if key not in in_memory])
         self._blobs.forget()
         return count
 

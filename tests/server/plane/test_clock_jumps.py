@@ -66,3 +66,22 @@ async def test_a_node_is_lost_by_its_silence_alone(world: World) -> None:
     world.clock.jump(-2 * HOUR)
     await world.clock.advance(20.0)
     assert not world.plane._services.nodes.nodes
+
+
+async def test_a_server_that_slept_hears_its_nodes_first(world: World) -> None:
+    """It was stopped for an hour, or its machine was: all leases seem to be over when it wakes."""
+    client, node = await world.client(), await world.node()
+    node.hold = True
+    app = await client.app(spec("f"))
+    call = client.call(app.functions["f"], b"ab")
+    await node.work()
+    node.beating = False
+    world.clock.time += HOUR
+    await world.clock.advance(1.0)
+    node.send(m.Heartbeat(2))
+    node.finish(f"{call}:0")
+    await node.work()
+    assert client.results(call)[0].payload.data == b"ba"
+    assert len(node.started) == 1
+    await world.clock.advance(world.settings.lease + 6.0)
+    assert not world.plane._services.nodes.nodes, "who stays silent is lost all the same"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ from squall.wire.values import FileEntry, InputItem, Manifest, Outcome, Payload
 from tests.server.fakes import FakeClient, settle, spec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from squall.store.base import BlobKey, OutputRecord
     from tests.server.fakes import World
 
 pytestmark = pytest.mark.anyio
@@ -74,9 +78,9 @@ async def test_a_result_stays_until_it_was_taken_and_a_while_to_be_fetched(world
     await node.work()
     blob = await put(client, b"a result")  # the node does so
     node.finish(f"{call}:0", Outcome("ok", Payload(blob=blob, size=8)))
-    assert await kept(world, 3 * LONG) == {blob}
+    assert await kept(world, 3 * LONG + sweep.INTERVAL / 2) == {blob}
     client.send(m.Received(call, [0]))
-    assert await kept(world, sweep.RELEASED - 1) == {blob}
+    assert await kept(world, sweep.RELEASED - 1) == {blob}, "there was a sweep, between"
     assert await kept(world, SOON) == set()
 
 
@@ -93,6 +97,34 @@ async def test_a_spawned_calls_result_stays_as_long_as_its_record(world: World) 
     assert await kept(world, 2 * LONG) == {blob}
     await world.store.expire(world.clock.wall() + 1, 0.0)
     assert await kept(world, 2 * sweep.INTERVAL) == set()
+
+
+async def test_a_result_on_its_way_to_the_disk_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waited long for a full disk, and gets there when the sweep has looked at the disk already."""
+    client, node = await world.client(), await world.node()
+    node.hold = True
+    app = await client.app(spec(), deploy=True)
+    call = client.call(app.functions["f"], b"x", durable=True)
+    await node.work()
+    blob = await put(client, b"a result")
+    room, add, named = asyncio.Event(), world.store.add_outputs, world.store.named_blobs
+
+    async def add_later(outputs: Sequence[OutputRecord]) -> None:
+        await room.wait()
+        await add(outputs)
+
+    async def look_too_early() -> set[BlobKey]:
+        found = await named()
+        room.set()
+        await settle()
+        return found
+
+    monkeypatch.setattr(world.store, "add_outputs", add_later)
+    node.finish(f"{call}:0", Outcome("ok", Payload(blob=blob, size=8)))
+    assert await kept(world, LONG) == {blob}
+    monkeypatch.setattr(world.store, "named_blobs", look_too_early)
+    assert await kept(world, sweep.INTERVAL) == {blob}
+    assert room.is_set()
 
 
 async def test_a_generators_values_go_when_they_were_taken(world: World) -> None:
@@ -115,6 +147,7 @@ async def test_what_a_crash_left_goes_and_what_was_spawned_stays(world: World) -
     call_with(client, app.functions["f"], left)
     call_with(client, app.functions["f"], spawned, durable=True)
     await settle()
+    assert await world.store.named_blobs() == {("default", spawned)}
     await world.restart()
     assert await kept(world, sweep.UNNAMED - 1) == {left, spawned}, "who waited for it may come back"
     assert await kept(world, LONG) == {spawned}

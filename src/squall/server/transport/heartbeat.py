@@ -34,7 +34,7 @@ class Heartbeat:
         self._heard = self._loop.time()
         self._left = 0
         self.reading = True
-        self._timer = self._loop.call_later(limits.ping_after, self._look)
+        self._watch(self._heard + limits.ping_after)
 
     def heard(self) -> None:
         self._heard = self._loop.time()
@@ -42,12 +42,19 @@ class Heartbeat:
     def stop(self) -> None:
         self._timer.cancel()
 
+    def _watch(self, due: float) -> None:
+        self._due = due
+        self._timer = self._loop.call_at(due, self._look)
+
     def _look(self) -> None:
-        now, left = self._loop.time(), self._count()
+        now, left, limits = self._loop.time(), self._count(), self._limits
         if left < self._left or not self.reading:
             self._heard = now
         self._left = left
-        silent, limits = now - self._heard, self._limits
+        if now - self._due > limits.ping_patience:
+            # We are late: this machine slept, or we were stopped. What the peer said may wait to be read.
+            self._heard = max(self._heard, now - limits.ping_after)
+        silent = now - self._heard
         # Timers may fire a little early: a millisecond is taken for there.
         if silent >= limits.ping_after + limits.ping_patience - 0.001:
             self._dead()
@@ -56,4 +63,4 @@ class Heartbeat:
         if silent >= limits.ping_after - 0.001:
             self._ping()
             due += limits.ping_patience
-        self._timer = self._loop.call_at(due, self._look)
+        self._watch(due)
