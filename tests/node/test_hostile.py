@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from squall.wire import messages as m
+from squall.wire import parcels
 from squall.wire.values import Payload
 from tests.node.fake_server import until
 
@@ -101,6 +102,23 @@ def test_a_runner_that_never_reads(run: Run) -> None:
         node.server.send(m.Revoke(container, [(f"fc-9:{n}", 1) for n in range(50)]))
         assert (await node.server.output("fc-9:49")).output.outcome.status == "cancelled"
         assert await node.call(good, 2) == 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_runner_that_says_nothing_of_lines_gets_none(run: Run, *, older: bool) -> None:
+    """It is of before there were any, and goes on under a newer agent."""
+
+    async def scenario(node: Node) -> None:
+        use_hostile_runner(node)
+        order = node.order(SAME, base="hostile" if older else "debian_slim", env={"HOSTILE": "deaf"})
+        node.server.send(order)
+        line = node.assign_payload(order.container, Payload(blob=parcels.new_socket_name()))
+        outcome = (await node.server.output(line)).output.outcome
+        assert outcome.error is not None
+        assert ("older version" in outcome.error.message) is older, outcome.error.message
+        assert outcome.yields == 0, "no call was begun: it goes by way of the server"
 
     run(scenario)
 

@@ -238,9 +238,9 @@ class Conversation(Payloads):
             self._compare(held)
         elif self.ready or held:
             raise BadFrame("a second HELLO")
-        self._adopted = False
-        self._greeted = True
+        self._adopted, self._greeted = False, True
         self._takes_chunks = frame.header.get("chunks") is True
+        self._payloads.lines = frame.header.get("lines") is True
         if self._config is not None:
             self._send_config()
 

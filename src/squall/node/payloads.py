@@ -26,9 +26,10 @@ _PAUSE = 0.05
 
 
 class Payloads:
-    """Of one workspace."""
+    """Of one workspace. `lines`: the runner that gets them knows what to do with a direct call's socket."""
 
     def __init__(self, transfers: Transfers, workspace: str, parcels: Parcels) -> None:
+        self.lines = False
         self._transfers = transfers
         self._workspace = workspace
         self._parcels = parcels
@@ -47,6 +48,8 @@ class Payloads:
         return await self._download(payload.blob)
 
     async def _take(self, name: str) -> int:
+        if not self.lines:
+            raise TransferError("the container's runner is of an older version, which knows no direct calls")
         fd = await self._parcels.take(self._workspace, name)
         if fd is None:
             raise TransferError("the line is gone")

@@ -84,7 +84,7 @@ class Runner:
     def _hello(self) -> bytes:
         held = [*([self._current] if self._current else []), *self._waiting]
         listed = [h.listed for h in held]
-        told = {"python": sys.version.split()[0], "held": listed, "chunks": True}
+        told = {"python": sys.version.split()[0], "held": listed, "chunks": True, "lines": True}
         return protocol.encode(protocol.HELLO, 0, told)
 
     def _handle(self, frame: Frame) -> None:

@@ -46,8 +46,8 @@ CREDIT = 4  # header: {"upto": n}
 STOP = 5  # finish: run exit hooks, leave
 HANG_UP = 6  # a direct call is to end; like any frame that comes while one runs
 # runner -> agent
-#: header: {"python": "3.11.2", "held": [[number, id, attempt], ...], the one that runs first, "chunks": true
-#: of a runner that takes them}
+#: header: {"python": "3.11.2", "held": [[number, id, attempt], ...], the one that runs first, "chunks" and
+#: "lines": true of a runner that takes them}
 HELLO = 16
 #: The user's function is imported, or the object made and entered; header: {"t": {"main", "connected",
 #: "imported"}}.
