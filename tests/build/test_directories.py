@@ -124,6 +124,15 @@ def test_what_env_and_workdir_say_has_a_part_in_the_steps_after(node: Node) -> N
     assert two.env == {"A": "2"}
 
 
+def test_variables_of_one_step_are_of_its_commands_alone(node: Node) -> None:
+    with_own = Step("run", {"commands": ["echo $A > /a"], "env": {"A": "3"}})
+    plain = node.ensure(env(A="1"), run("echo $A > /a"))
+    image = node.ensure(env(A="1"), with_own, run("echo $A > /b"))
+    assert [call.env["A"] for call in node.sandbox.calls] == ["1", "3", "1"]
+    assert image.env == {"A": "1"}
+    assert image.layers[1] != plain.layers[1]
+
+
 def test_forcing_builds_anew_with_all_that_stands_on_it(node: Node) -> None:
     before = node.ensure(run("a"), run("b"))
     node.ensure(run("a", force=True))

@@ -58,6 +58,17 @@ def test_commands_run_with_the_environment_of_the_image(tmp_path: Path) -> None:
     assert version.startswith(f"Python {OWN}.")
 
 
+def test_variables_of_one_step_are_of_its_commands_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with_own = Step("run", {"commands": [f'echo "$WHO $MORE" > {out}'], "env": {"WHO": "it", "MORE": "x"}})
+    after = run(f'echo "$WHO $MORE." >> {out}')
+    image = ensure(
+        builder(tmp_path / "state"), Step("env", {"vars": {"WHO": "me"}}), with_own, after, python=OWN
+    )
+    assert out.read_text() == "it x\nme .\n"
+    assert (image.env["WHO"], "MORE" in image.env) == ("me", False)
+
+
 def test_an_image_is_made_once_and_found_by_a_later_process(tmp_path: Path) -> None:
     count = tmp_path / "count"
     step = run(f"echo x >> {count}")

@@ -36,6 +36,25 @@ def test_the_base() -> None:
         squall.Image()
 
 
+def test_variables_of_one_step(tmp_path: Path) -> None:
+    wanted = tmp_path / "requirements.txt"
+    wanted.write_text("six\n")
+    env: dict[str, str | None] = {"A": "1", "B": None}
+    image = (
+        slim()
+        .apt_install("git", env=env)
+        .pip_install("a", env=env)
+        .uv_pip_install("b", requirements=[str(wanted)], env=env)
+        .run_commands("echo", env=env)
+    )
+    assert [(step.kind, step.args["env"]) for step in steps(image)] == [
+        (kind, {"A": "1"}) for kind in ("apt", "pip", "pip", "pip", "run")
+    ]
+    assert "env" not in steps(slim().run_commands("echo", env={}))[0].args
+    with pytest.raises(InvalidError, match="env="):
+        slim().run_commands("echo", env={"A": 1})
+
+
 def test_each_step() -> None:
     image = (
         slim()
@@ -278,7 +297,7 @@ def test_a_wrong_value_is_one_line(call: Callable[[], Any], message: str) -> Non
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: slim().pip_install("a", env={"A": "1"}),
+        lambda: slim().pip_install("a", volumes={"/x": 1}),
         lambda: slim().apt_install("a", secrets=[1]),
         lambda: slim().run_commands("a", gpu="H100"),
         lambda: UNTYPED.from_registry("python:3.12"),

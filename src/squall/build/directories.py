@@ -159,7 +159,9 @@ class DirectoryBuilder(Builder):
             uv = kit.find_uv()
             with kit.made(work.machine, self._kits, uv) as lent:
                 async with self._layers.making(layer_id, parent) as layer:
-                    bench = SandboxBench(self._sandbox, self._files, below, layer, config, lent, work)
+                    bench = SandboxBench(
+                        self._sandbox, self._files, below, layer, stage.within(config), lent, work
+                    )
                     stage.check(await stage.action.run(bench))
         return layer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from squall.build import steps
@@ -11,7 +11,7 @@ from squall.build.base import BuildError, StepResult
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from squall.build.steps import ImageStep
+    from squall.build.steps import ImageConfig, ImageStep
     from squall.wire.values import Recipe, Step
 
 #: Titles hold a tenant's text; logs and errors show so much of it.
@@ -30,6 +30,11 @@ class Stage:
     total: int
     step: Step
     action: ImageStep
+
+    def within(self, config: ImageConfig) -> ImageConfig:
+        """What its commands see of the image's configuration, with the variables of this step alone."""
+        own = self.step.args.get("env") if self.step.kind in steps.OWN_ENV else None
+        return replace(config, env={**config.env, **own}) if own else config
 
     @property
     def title(self) -> str:

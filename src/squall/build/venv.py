@@ -88,7 +88,7 @@ class VenvBuilder(Builder):
             for stage in plan:
                 log.begin(stage)
                 config = stage.action.configure(config)
-                bench.configure(config)
+                bench.configure(stage.within(config))
                 if stage.action.makes_layer:
                     stage.check(await stage.action.run(bench), stage.action.unisolated)
             await records.sync(folder)

@@ -102,12 +102,12 @@ class Image:
         **options: Any,
     ) -> Image:
         """Python packages, such as "numpy>=2", from the package index of the machine or `index_url`."""
-        _refuse("pip_install", options)
+        own = _own("pip_install", options)
         names = checks.flattened("pip_install", packages)
         if not names:
             return self
         args = _pip_args(names, find_links, index_url, extra_index_url, pre, extra_options)
-        return self._step(Plan("pip", args), force_build)
+        return self._step(Plan("pip", {**args, **own}), force_build)
 
     def uv_pip_install(
         self,
@@ -123,7 +123,7 @@ class Image:
         **options: Any,
     ) -> Image:
         """As `pip_install`, which uses uv as well; `requirements` are files of packages."""
-        _refuse("uv_pip_install", options)
+        own = _own("uv_pip_install", options)
         if uv_version is not None:
             raise unavailable.missing("Image.uv_pip_install: ", "uv_version=", "the node's own uv does it")
         image = self
@@ -136,6 +136,7 @@ class Image:
                 pre=pre,
                 extra_options=extra_options,
                 force_build=force_build,
+                **own,
             )
         return image.pip_install(
             *packages,
@@ -145,6 +146,7 @@ class Image:
             pre=pre,
             extra_options=extra_options,
             force_build=force_build,
+            **own,
         )
 
     def pip_install_from_requirements(
@@ -160,7 +162,7 @@ class Image:
         **options: Any,
     ) -> Image:
         """The packages of a local requirements file, which is read when the image is built."""
-        _refuse("pip_install_from_requirements", options)
+        own = _own("pip_install_from_requirements", options)
         path = os.path.abspath(os.path.expanduser(requirements_txt))
 
         def late() -> tuple[Mapping[str, Any], Tree | None]:
@@ -176,19 +178,19 @@ class Image:
                 extra_options,
             ), None
 
-        return self._step(Plan("pip", late=late), force_build)
+        return self._step(Plan("pip", own, late=late), force_build)
 
     def apt_install(self, *packages: str | list[str], force_build: bool = False, **options: Any) -> Image:
         """Debian packages, from the package sources of the machine."""
-        _refuse("apt_install", options)
+        own = _own("apt_install", options)
         names = checks.flattened("apt_install", packages)
-        return self._step(Plan("apt", {"packages": names}), force_build) if names else self
+        return self._step(Plan("apt", {"packages": names, **own}), force_build) if names else self
 
     def run_commands(self, *commands: str | list[str], force_build: bool = False, **options: Any) -> Image:
         """Shell commands, as root, inside the image."""
-        _refuse("run_commands", options)
+        own = _own("run_commands", options)
         lines = checks.flattened("run_commands", commands)
-        return self._step(Plan("run", {"commands": lines}), force_build) if lines else self
+        return self._step(Plan("run", {"commands": lines, **own}), force_build) if lines else self
 
     def env(self, vars: dict[str, str]) -> Image:  # noqa: A002 - a name of the public surface
         """Environment variables, for the steps after this one and for containers."""
@@ -356,20 +358,22 @@ def _absolute(where: str, path: object) -> str:
     return posixpath.normpath(text).replace("//", "/")
 
 
-#: Parameters that build steps have in the public surface, and what to do without them.
+#: Parameters that build steps have in the public surface besides `env`, and what to do without them.
 _STEP_OPTIONS = {
-    "env": "use Image.env() before this step",
     "secrets": "secrets of builds come with a later version: give them to the function",
     "gpu": "builds have no GPU in this version",
     "volumes": "volumes come with a later version",
 }
 
 
-def _refuse(step: str, options: Mapping[str, Any]) -> None:
-    checks.known(f"Image.{step}", options, _STEP_OPTIONS)
+def _own(step: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The argument `env` of a step, if it has any. Raises InvalidError, UnimplementedError."""
+    checks.known(f"Image.{step}", options, {"env": None, **_STEP_OPTIONS})
     for name, value in options.items():
-        if value:
+        if name != "env" and value:
             raise unavailable.missing(f"Image.{step}: ", f"{name}=", _STEP_OPTIONS[name])
+    variables = checks.variables("env", options.get("env"))
+    return {"env": variables} if variables else {}
 
 
 _BASES = "use Image.debian_slim() with apt_install(), pip_install() and run_commands()"

@@ -25,7 +25,10 @@ STEPS: dict[str, type[ImageStep]] = {
     "files": Files,
 }
 
-__all__ = ["STEPS", "Bench", "ImageConfig", "ImageStep", "parse"]
+#: Kinds whose argument `env` has variables for their commands alone.
+OWN_ENV = frozenset({"pip", "apt", "run"})
+
+__all__ = ["OWN_ENV", "STEPS", "Bench", "ImageConfig", "ImageStep", "parse"]
 
 
 def parse(step: Step) -> ImageStep:
@@ -34,6 +37,9 @@ def parse(step: Step) -> ImageStep:
     if kind is None:
         raise BuildError(f"unknown image step {step.kind[:100]!r}; this node knows {', '.join(STEPS)}")
     args = Arguments(step.kind, step.args)
+    if step.kind in OWN_ENV and step.args.get("env") is not None:
+        # `recipes.Stage.within` gives them to the step's commands; here they are only checked.
+        Env.parse(Arguments(step.kind, {"vars": args.mapping("env")}))
     parsed = kind.parse(args)
     args.end()
     return parsed
