@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: No input of a chunk begins after so many seconds: other containers may be idle by then.
-LONG = 0.1
+LONG = 0.15
 #: Nor after so many bytes of results and of errors' words.
 FULL = 128 << 10
 

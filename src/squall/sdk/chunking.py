@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 #: Work of one chunk in seconds: at most, and as much as nobody minds waiting for.
-WORK_S = 0.05
+WORK_S = 0.06
 LITTLE_S = 0.004
 #: Chunks for each container that should be under way.
 EACH = 4
@@ -24,7 +24,7 @@ RESULT_BYTES = 64 << 10
 #: Outcomes without which nothing is known.
 KNOWN = 4
 #: After something took so many seconds, so many inputs travel alone; each time twice as many.
-SLOW_S = 0.15
+SLOW_S = 0.2
 ALONE = 64
 ALONE_MOST = 4096
 #: The weight of the newest duration in the mean: of an input, of a chunk.
