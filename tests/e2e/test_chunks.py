@@ -145,6 +145,20 @@ def test_an_input_of_a_slow_source_is_not_held_back() -> None:
         latest.release()
 
 
+def test_a_source_that_waits_beside_a_list() -> None:
+    """Each input is made of the result of the one before, and of what is there already."""
+    latest = threading.Semaphore(1)
+
+    def source() -> Iterator[int]:
+        for number in range(100):
+            latest.acquire()
+            yield number
+
+    for number, value in enumerate(chunked.act.map(source(), [""] * 100)):
+        assert value == 2 * number
+        latest.release()
+
+
 def test_nested_calls_of_quick_inputs() -> None:
     assert list(chunked.calls_another.map(range(100))) == list(range(100))
 

@@ -52,6 +52,7 @@ def test_a_part_of_a_chunk_may_be_done() -> None:
         {"sizes": [3], "parts": 5},
         {"sizes": [3], "parts": [[1, ERROR]]},
         {"sizes": [3], "parts": [[-1, ERROR]]},
+        {"sizes": [1, 2], "parts": [[True, ERROR]]},
         {"sizes": [1, 2], "parts": [[0, ERROR], [0, ERROR]]},
         {"sizes": [3], "parts": [[0, {"s": "ok"}]]},
         {"sizes": [3], "parts": [[0, {}]]},
@@ -95,6 +96,8 @@ def test_whose_doing_the_end_was() -> None:
     for begun, offset in ((0, 0), (1, 0), (3, 2), (99, 2)):
         os.pwrite(theirs, direct.PAGE.pack(begun, 1.0, 0.0), 0)
         assert chunks.blamed(dead) == chunks.Covered(1, offset)
+    os.pwrite(theirs, direct.PAGE.pack(3, 0.0, 0.0), 0)
+    assert chunks.blamed(dead) is None, "none of them ran any more"
     os.close(theirs)
 
 

@@ -232,6 +232,6 @@ def test_of_a_runners_times_only_those_count_that_can_be_true(told: object, kept
     assert outcomes.moments({"t": told}, names, 1.0, 2.0) == kept
 
 
-@pytest.mark.parametrize(("header", "count"), [({"n": 5}, 5), ({}, 0), ({"n": -1}, 0), ({"n": "x"}, 0)])
+@pytest.mark.parametrize(("header", "count"), [({"n": 5}, 5), ({}, 0), ({"n": -1}, 0), ({"n": True}, 0)])
 def test_how_many_values_a_runner_says_it_gave(header: dict[str, object], count: int) -> None:
     assert outcomes.count(header) == count

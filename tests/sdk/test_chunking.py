@@ -95,5 +95,16 @@ def test_a_chunk_that_took_longer_makes_the_next_ones_smaller() -> None:
 
 def test_how_many_there_will_be() -> None:
     assert total([[1, 2, 3], range(2)]) == 2
-    assert total([iter([1, 2]), "abc"]) == 3
+    assert total([range(3), "ab"]) == 2
     assert total([iter([1])]) is None
+
+
+def test_an_iterable_that_may_wait_is_not_counted() -> None:
+    """It would wait in the thread that takes the results: perhaps for one of them."""
+
+    class Waits(list[int]):
+        pass
+
+    assert total([iter([1, 2]), "abc"]) is None
+    assert total([Waits([1])]) is None
+    assert total([]) is None

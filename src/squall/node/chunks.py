@@ -68,10 +68,12 @@ def _time_out(timeout: float, header: Mapping[str, Any], sizes: list[int], parts
 def _parts(header: Mapping[str, Any], count: int) -> list[Part]:
     listed = header.get("parts", [])
     parts: list[Part] = []
+    last = -1
     for entry in listed if isinstance(listed, list) else [None]:
         match entry:
-            case [int(offset), dict(told)] if (parts[-1].offset if parts else -1) < offset < count:
+            case [offset, dict(told)] if type(offset) is int and last < offset < count:
                 parts.append(Part(offset, _told(told)))
+                last = offset
             case _:
                 raise BadFrame("an answer to a chunk with wrong parts")
     return parts
@@ -86,6 +88,6 @@ def _told(header: Mapping[str, Any]) -> Outcome:
 
 def blamed(attempt: Attempt) -> Covered | None:
     """The input of a chunk that ran when its container ended; None: nobody knows."""
-    if attempt.page is None:
+    if attempt.page is None or not attempt.page.runs():
         return None
     return Covered(1, min(max(attempt.page.calls(), 1), attempt.count) - 1)

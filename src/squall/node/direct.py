@@ -54,6 +54,10 @@ class Page:
         """How many the runner has begun."""
         return int(min(self._read()[0], _MOST))
 
+    def runs(self) -> bool:
+        """Whether a call does."""
+        return bool(self._read()[1] > 0)
+
     def since(self, now: float) -> float:
         """When the call that runs began; now, if none does."""
         since = self._read()[1]

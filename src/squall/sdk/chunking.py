@@ -31,6 +31,10 @@ ALONE_MOST = 4096
 _WEIGHT, _CHUNK_WEIGHT = 0.2, 0.5
 
 
+#: Whose items are there already. (A subclass may wait for what comes of the items before.)
+_SIZED = (list, tuple, range, dict, set, frozenset, str, bytes)
+
+
 class Pace:
     """Of one map, which may have `room` inputs without a result, and has `total` of them; None: who knows."""
 
@@ -77,8 +81,7 @@ class Pace:
 
 
 def total(iterables: Iterable[object]) -> int | None:
-    """How many inputs there will be, where the iterables say so."""
-    lengths = [
-        len(i) for i in iterables if isinstance(i, (list, tuple, range, dict, set, frozenset, str, bytes))
-    ]
-    return min(lengths, default=None)
+    """How many inputs there will be, where all of the iterables say so, and none of them can wait."""
+    lengths = [len(i) if type(i) in _SIZED else None for i in iterables]  # type: ignore[arg-type]
+    known = [length for length in lengths if length is not None]
+    return min(known) if known and len(known) == len(lengths) else None

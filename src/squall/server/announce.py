@@ -202,6 +202,7 @@ class Announcements:
         entry = Input(f"{call_id}:{index}", call, index, None, count=count)
         call.inputs[index] = self._table.inputs[entry.id] = entry
         call.total += count
+        call.haunted = call.haunted or count > 1
         return True
 
     def _watch_ghosts(self) -> None:

@@ -8,7 +8,7 @@ from squall.scheduling.model import InputsCancelled
 from squall.server import methods, outcomes
 from squall.server.attachments import reaches
 from squall.server.awaiting import awaited, parent_of, waiter_of
-from squall.server.chunks import arrival
+from squall.server.chunks import arrivals
 from squall.server.model import Call
 from squall.server.names import Refusal, check_blob, check_call
 from squall.store.base import CallRecord, InputRecord, StoreError
@@ -185,7 +185,7 @@ class Calls:
     def _dispatch(self, call: Call, fresh: list[Input], items: Iterable[InputItem]) -> None:
         events: list[Event] = []
         if fresh:
-            events.append(arrival(call.function.id, fresh, direct=call.kind == "direct"))
+            events += arrivals(call.function.id, fresh, direct=call.kind == "direct")
         if call.parent:  # it waits for all of them, also for those that are here since before a restart
             entries = (call.inputs.get(item.index) for item in items)
             events += awaited(call, [entry for entry in entries if entry is not None])
@@ -231,10 +231,12 @@ class Calls:
             if item.count > 1 and (entry is None or entry.count != item.count):  # it has come apart since
                 fresh += self._add(session, call, chunks.apart(item))
             elif entry is None or entry.count != item.count:
-                if call.ghost:
-                    call.loose[item.index] = item
+                self._table.give_piece(call, item)
             elif entry.item is None and entry.output is None:  # a ghost's
                 self._table.give(entry, item)
+                if entry.held:  # it could have run since
+                    entry.held = False
+                    fresh.append(entry)
         return fresh
 
     def _owe(self, session: Session, call: Call, items: Iterable[InputItem]) -> None:

@@ -134,6 +134,12 @@ class CallTable:
         entry.item = item
         self.parcels.hold(entry.call.workspace, item.payload, entry)
 
+    def give_piece(self, call: Call, item: InputItem) -> None:
+        """The arguments of one input of a ghost's chunk, which its client has apart."""
+        chunk = self.covering(f"{call.id}:{item.index}") if call.haunted else None
+        if chunk is not None and chunk.item is None and chunk.output is None:
+            call.loose[item.index] = item
+
     def charge(self, entry: Input, payer: Session | None, size: int) -> None:
         """The session pays for the memory until the output is taken."""
         entry.payer, entry.charged = payer, size + INPUT_BYTES

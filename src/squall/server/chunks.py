@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from squall.scheduling.model import InputsArrived, TakeApart
+from squall.scheduling.model import InputsArrived, InputsCancelled, TakeApart
 from squall.server import outcomes
 from squall.server.awaiting import awaited
 from squall.server.model import Input
@@ -42,6 +42,14 @@ def arrival(
     """Of inputs and chunks."""
     counts = tuple(e.count for e in entries) if any(e.count > 1 for e in entries) else ()
     return InputsArrived(function, tuple(e.id for e in entries), attempt, direct, counts)
+
+
+def arrivals(function: str, entries: Iterable[Input], *, direct: bool = False) -> list[InputsArrived]:
+    """Of those that may have had attempts."""
+    attempts: dict[int, list[Input]] = {}
+    for entry in entries:
+        attempts.setdefault(entry.attempt, []).append(entry)
+    return [arrival(function, group, attempt, direct=direct) for attempt, group in attempts.items()]
 
 
 def returned(entry: Input) -> OutputItem:
@@ -99,6 +107,7 @@ class Chunks:
         self._dispatcher.feed(
             InputsArrived(call.function.id, ids, entry.attempt + 1, first=True, victim_runs=victim_runs),
             *awaited(call, rest),
+            *([InputsCancelled(ids)] if entry.cancelled else ()),
         )
 
 
@@ -107,4 +116,6 @@ def _pieces(entry: Input) -> Iterable[Input]:
     call = entry.call
     items = {item.index: item for item in chunks.apart(entry.item)} if entry.item is not None else call.loose
     for index in range(entry.index, entry.index + entry.count):
-        yield Input(f"{call.id}:{index}", call, index, items.get(index), entry.attempt + 1)
+        piece = Input(f"{call.id}:{index}", call, index, items.get(index), entry.attempt + 1)
+        piece.cancelled = entry.cancelled
+        yield piece

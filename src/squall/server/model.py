@@ -107,9 +107,9 @@ class Function:
 class Call:
     """A call while it has unfinished inputs, or outputs that its client has not taken.
 
-    `loose`: inputs of a ghost's chunks, which its client has apart. `feeders` have not sent all inputs of a
-    durable call yet. `partial`: inputs that were done before this server started are not in `seen` yet.
-    `ghost`: its inputs run on a node, and the client that has them has not come back yet.
+    `haunted`: it was a ghost with chunks; `loose`: their inputs, which its client has apart. `feeders` have
+    not sent all inputs of a durable call yet. `partial`: inputs that were done before this server started are
+    not in `seen` yet. `ghost`: its inputs run on a node, and the client that has them has not come back yet.
     """
 
     id: str
@@ -126,6 +126,7 @@ class Call:
     feeders: set[Session] = field(default_factory=set)
     inputs: dict[int, Input] = field(default_factory=dict)
     loose: dict[int, InputItem] = field(default_factory=dict)
+    haunted: bool = False
     seen: Indexes = field(default_factory=Indexes)
     total: int = 0
     done: int = 0

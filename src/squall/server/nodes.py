@@ -154,7 +154,9 @@ class Nodes:
         for input_id, attempt in action.inputs:
             entry = self._table.inputs.get(input_id)
             if entry is None or entry.item is None:
-                # A ghost whose client never came back with the payload: nothing can be run.
+                # A ghost whose client is not back yet with the payload, if it ever is: it cannot be run.
+                if entry is not None:
+                    entry.attempt, entry.held = attempt, True
                 self._dispatcher.feed(
                     scheduling.InputFinished(container.id, input_id, attempt, "cancelled", 0.0)
                 )

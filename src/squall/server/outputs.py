@@ -94,10 +94,11 @@ class OutputRouter:
         counted = entry.call.kind != "direct" and outcome.status == "done"
         if counted and outcome.yields != entry.next_yield:
             outcome = outcomes.failed("interrupted", _LOST)
-        if not self._table.parcels.has(entry.call.workspace, outcome.payload):
-            outcome = outcomes.failed("lost", _LOST_RESULT)
-        self._table.blobs.keep(entry.call.workspace, outcome.payload)
         output = within(entry, replace(result.output, outcome=outcome, attempt=action.attempt))
+        if not self._table.parcels.has(entry.call.workspace, output.outcome.payload):
+            lost = outcomes.failed("lost", _LOST_RESULT)
+            output = replace(output, outcome=lost, sizes=None, parts=None)
+        self._table.blobs.keep(entry.call.workspace, output.outcome.payload)
         ended = entry if output.count == entry.count else self._chunks.cut(entry, output)
         if ended is None:
             self._acknowledge(result, action.input, action.attempt)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from squall.scheduling.model import FunctionRemoved
 from squall.server import outcomes
 from squall.server.awaiting import awaited
-from squall.server.chunks import arrival
+from squall.server.chunks import arrivals
 
 if TYPE_CHECKING:
     from squall.server.calltable import CallTable
@@ -46,11 +46,8 @@ class Succession:
         self._dispatcher.flush()
 
     def _begin(self, new: Function, entries: list[Input]) -> None:
-        attempts: dict[int, list[Input]] = {}
-        for entry in entries:
-            attempts.setdefault(entry.attempt, []).append(entry)
         self._dispatcher.feed(
-            *(arrival(new.id, group, attempt) for attempt, group in attempts.items()),
+            *arrivals(new.id, entries),
             *(event for entry in entries for event in awaited(entry.call, [entry])),
         )
 

@@ -9,6 +9,7 @@ import pytest
 
 from squall.wire import messages as m
 from squall.wire.control import CallRef
+from squall.wire.parcels import new_name
 from squall.wire.values import (
     Concurrency,
     ErrorInfo,
@@ -281,8 +282,8 @@ async def test_its_client_has_it_apart_after_the_servers_restart(world: World) -
     assert found(client, call) == {0: b"A", 1: b"B", 2: b"c", 3: b"d"}
 
 
-async def restarted(world: World, client: FakeClient, node: FakeNode) -> None:
-    """The node announces its chunk; the client is there again."""
+async def restarted(world: World, client: FakeClient | None, node: FakeNode) -> None:
+    """The node announces its chunk; the client, if any, is there again."""
     await world.restart()
     announce = node.announcement
 
@@ -296,4 +297,59 @@ async def restarted(world: World, client: FakeClient, node: FakeNode) -> None:
 
     node.announcement = announcement  # type: ignore[method-assign]
     await node.connect()
+    if client is not None:
+        await client.connect()
+
+
+async def test_what_a_cancelled_chunk_gives_back_is_not_run(world: World) -> None:
+    """Its answer and the cancellation met on the way."""
+    client, node, function = await prepared(world)
+    call = send(client, function, chunk(0, 4))
+    await node.work()
+    client.send(m.Cancel(call))
+    await settle()
+    answer(node, f"{call}:0", 2)
+    await node.work()
+    assert node.inputs == {}
+    info = await client.ask("call.get", CallRef(call))
+    assert info.done == 4
+
+
+async def test_the_rest_of_a_chunk_waits_for_its_client_after_a_restart(world: World) -> None:
+    """The node was there again first, and had the first two done."""
+    client, node, function = await prepared(world)
+    call = send(client, function, chunk(0, 4))
+    await node.work()
+    await restarted(world, None, node)
+    answer(node, f"{call}:0", 2)
+    await node.work()
     await client.connect()
+    send(client, function, chunk(0, 4), call=call)
+    await finish_all(node)
+    assert found(client, call) == {0: b"A", 1: b"B", 2: b"c", 3: b"d"}
+
+
+async def test_its_client_has_it_apart_in_several_messages(world: World) -> None:
+    client, node, function = await prepared(world)
+    call = send(client, function, chunk(0, 4))
+    await node.work()
+    await restarted(world, client, node)
+    for n in (2, 3):
+        send(client, function, InputItem(n, Payload(LETTERS[n : n + 1], size=1)), call=call)
+    await node.work()
+    answer(node, f"{call}:0", 2)
+    await finish_all(node)
+    assert found(client, call) == {0: b"A", 1: b"B", 2: b"c", 3: b"d"}
+
+
+async def test_a_chunk_whose_results_were_lost(world: World) -> None:
+    client, node, function = await prepared(world)
+    call = send(client, function, chunk(0, 4))
+    await node.work()
+    lost = Outcome("ok", Payload(blob=new_name(), size=4))
+    answer(node, f"{call}:0", 4, outcome=lost)
+    await settle()
+    (output,) = client.of(m.Outputs)[0].items
+    assert (output.count, output.outcome.status, output.sizes) == (4, "failed", None)
+    assert output.outcome.error is not None
+    assert "was lost" in output.outcome.error.message
