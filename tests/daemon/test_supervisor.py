@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from squall.client import daemon_record
+from squall.daemon import supervisor
 from squall.daemon.child import Child, Program
 from tests.house.source import ROOT, SRC
 
@@ -133,6 +136,47 @@ def test_programs_start_in_order_and_end_server_first_launcher_last(machine: Hos
     machine.finish()
     assert machine.events()[3:] == ["server ends", "node ends", "launcher ends"]
     assert daemon_record.read_children(machine.state) == []
+
+
+class Still:
+    """A program that runs, and nothing happens."""
+
+    due = 0.0
+    refused = False
+    process = SimpleNamespace(pid=1)
+
+    def died(self, _now: float) -> bool:
+        return False
+
+
+class Hours:
+    """In the place of signals: each wait lasts as long as it may, and that of the tenth ends it."""
+
+    stop = drain = False
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float) -> None:
+        self.waits.append(timeout)
+        self.now += min(max(timeout, 0.0), 3600.0)
+        self.stop = len(self.waits) == 10
+
+
+@pytest.mark.parametrize(("idle", "looks"), [(0.0, math.inf), (100.0, 25.0), (3600.0, 60.0)])
+def test_it_sleeps_while_nothing_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle: float, looks: float
+) -> None:
+    """Until it is time to look whether anybody needs it, which it never is without a limit."""
+    hours = Hours()
+    monkeypatch.setattr(supervisor, "Signals", lambda: hours)
+    monkeypatch.setattr(time, "monotonic", lambda: hours.now)
+    daemon = supervisor.Supervisor(str(tmp_path), [], idle, lambda: True)
+    daemon._children = [Still()]  # type: ignore[list-item]
+    monkeypatch.setattr(daemon, "_orphans", list)
+    daemon._watch()
+    assert hours.waits == [looks] * 10
 
 
 def test_a_program_that_dies_is_started_again(machine: Host) -> None:

@@ -5,6 +5,7 @@ It stands between server and launcher because the server gives up root and could
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -46,11 +47,11 @@ class Signals:
         self.drain = False
 
     def wait(self, timeout: float) -> None:
-        """Until a signal came or so many seconds passed.
+        """Until a signal came or so many seconds passed (infinity: however long that takes).
 
         `stop` says whether it is time to end, `drain` whether it will be once what is under way has ended.
         """
-        select.select([self._read], [], [], max(0.0, timeout))
+        select.select([self._read], [], [], None if timeout == math.inf else max(0.0, timeout))
         with suppress(BlockingIOError):
             came = os.read(self._read, 4096)
             self.stop = self.stop or bool({signal.SIGTERM, signal.SIGINT} & set(came))
@@ -94,13 +95,13 @@ class Supervisor:
 
     def _watch(self) -> None:
         idle_since = time.monotonic()
-        pause = min(IDLE_CHECK_S, max(0.1, self._idle_exit / 4)) if self._idle_exit else IDLE_CHECK_S
+        pause = min(IDLE_CHECK_S, max(0.1, self._idle_exit / 4)) if self._idle_exit else math.inf
         check = idle_since + pause
         while not self._signals.stop:
             self._signals.wait(min(check, *(c.due or check for c in self._children)) - time.monotonic())
             self._tend()
             now = time.monotonic()
-            if not self._idle_exit or now < check:
+            if now < check:
                 continue
             check = now + pause
             if self._busy():
