@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from squall.client import calls
 from squall.client.calls import CallState, Indexes
+from squall.client.core import Credentials, Session
 from squall.client.reconnect import PAUSES_S, Reconnect, fatal
 from squall.exception import AuthError
+from squall.wire import codec
 from squall.wire import messages as m
 from squall.wire.parcels import new_name
 from squall.wire.values import InputItem, Outcome, OutputItem, Payload
@@ -92,6 +94,27 @@ def test_reconnecting_takes_longer_each_time_and_has_an_end() -> None:
     assert reconnect.exhausted(10.0)
     reconnect.reset()
     assert not reconnect.exhausted(1000.0)
+
+
+def test_what_is_said_again_is_said_before_it_is_acknowledged() -> None:
+    """Else the server, which forgets what is acknowledged, takes it for a new call and runs it again."""
+    session = Session(Credentials(), time.monotonic)
+    call = CallState("fc-1", "fu-1", "unary")
+
+    def reconnect() -> int:
+        generation = session.connected()
+        assert session.take(generation)
+        session.received(codec.encode([m.Welcome("se-1", "1", "default", "main")]))
+        return generation
+
+    session.add_call(call)
+    session.send(call, [InputItem(0, Payload(b"x"))], last=True)
+    reconnect()
+    generation = reconnect()
+    session.received(codec.encode([m.Outputs("fc-1", [output(0)])]))
+    assert session.next_event(call)
+    said = [type(message) for message in codec.decode(session.take(generation) or b"")]
+    assert said == [m.Inputs, m.Received]
 
 
 def test_what_no_second_attempt_can_help() -> None:

@@ -182,12 +182,15 @@ class Session(Target):
         with self._lock:
             if generation != self._generation:
                 return None
-            parts = self._acknowledgements() if self.ready else []
+            parts: list[bytes] = []
             size = 0
             while self._outbox and size < FRAME_BYTES:
                 part = codec.encode([self._outbox.popleft()])
                 size += len(part)
                 parts.append(part)
+            if self.ready and not self._outbox:
+                # Last: a call that is acknowledged and then said again, as after an outage, would run again.
+                parts += self._acknowledgements()
         return b"".join(parts) if parts else None
 
     def received(self, frame: bytes) -> None:
