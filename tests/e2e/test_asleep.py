@@ -8,7 +8,6 @@ machine or container is paused. So this is the harder case.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from squall.wire.control import LogsRead
 from tests.e2e.kit import IMPATIENT, PATIENCE_S, Daemon, until
 from tests.e2e.test_reconnected import PROGRAM, under_way
 from tests.soak.parts import PARTS, Parts
@@ -55,12 +53,6 @@ def sleep(world: Daemon, program: int, first: str) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def runs(world: Daemon, app: str) -> list[str]:
-    """Which inputs ran, as the server's log of the app says: a program misses what comes while it is away."""
-    page = world.client().request("logs.read", LogsRead(app))
-    return re.findall(r"ran (\d)", b"".join(item.data for item in page.items).decode())
-
-
 @pytest.mark.parametrize("first", ["server", "node"])
 @pytest.mark.parametrize("kind", ["threads", "map", "spawn", "generator", "aio"])
 def test_calls_go_on(world: Daemon, tmp_path: Path, kind: str, first: str) -> None:
@@ -71,13 +63,12 @@ def test_calls_go_on(world: Daemon, tmp_path: Path, kind: str, first: str) -> No
             env=world.environ(), stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     try:
-        app = until(lambda: under_way(world), "calls that run")[0].app
+        until(lambda: under_way(world), "calls that run")
         sleep(world, program.pid, first)
         assert program.wait(PATIENCE_S) == 0, err.read_text()
     finally:
         program.kill()
         program.wait()
-    assert out.read_text().endswith("right\n"), err.read_text()
-    ran = runs(world, app)
-    assert ran, "the server has what was printed"
-    assert len(ran) == len(set(ran))
+    said = out.read_text()
+    assert said.endswith("right\n"), err.read_text()
+    assert kind == "generator" or "runs: 1\n" in said
