@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squall.client import calls
-from squall.client.calls import CallState, Indexes
+from squall.client.calls import CallState
 from squall.client.core import Credentials, Session
 from squall.client.reconnect import PAUSES_S, Reconnect, fatal
 from squall.exception import AuthError
@@ -21,15 +21,6 @@ from squall.wire.websocket import Refused
 
 if TYPE_CHECKING:
     import pytest
-
-
-@given(st.lists(st.integers(0, 40)))
-def test_indexes_are_a_set(numbers: list[int]) -> None:
-    indexes, model = Indexes(), set[int]()
-    for number in numbers:
-        assert indexes.add(number) is (number not in model)
-        model.add(number)
-    assert not indexes._above & set(range(indexes.low + 1))
 
 
 def output(index: int) -> OutputItem:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from squall.client.api import Event, ServiceRefusal, YieldItem
 from squall.exception import RequestSizeError
 from squall.wire import chunks, parcels
+from squall.wire.indexes import Indexes
 from squall.wire.messages import Accepted, Attach, Cancel, Credit, Inputs, Outputs, Received, Yields
 from squall.wire.values import PAYLOAD_LIMIT, ErrorInfo, InputItem, Outcome, OutputItem, Payload
 
@@ -27,7 +28,7 @@ FIRST_CREDIT = 64
 def new_call_id() -> str:
     """Milliseconds, then 80 random bits: the rows of calls of one time lie together in the server's database.
 
-    Unordered, each row of a batch would change a page of its own: 3.5 times the CPU time, and more to sync.
+    Unordered, each row of a batch would change a page of its own: more work, and more to sync.
     """
     return f"fc-{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
@@ -41,46 +42,6 @@ class Target:
     def changed(self) -> None:
         for listener in tuple(self.listeners):
             listener()
-
-
-class Indexes:
-    """A set of numbers that fills up from below, mostly in order: small however many they are."""
-
-    def __init__(self, low: int = 0) -> None:
-        self.low = low
-        self._above: set[int] = set()
-
-    def __contains__(self, number: int) -> bool:
-        return number < self.low or number in self._above
-
-    def add(self, number: int) -> bool:
-        """False if it was there already."""
-        if number in self:
-            return False
-        self._above.add(number)
-        while self.low in self._above:
-            self._above.remove(self.low)
-            self.low += 1
-        return True
-
-    def add_all(self, first: int, count: int) -> bool:
-        """So many numbers in a row; False, and none is added, if one of them was there already."""
-        numbers = range(first, first + count)
-        if first < self.low or not self._above.isdisjoint(numbers):
-            return False
-        if first == self.low and not self._above:
-            self.low += count
-        else:
-            for number in numbers:
-                self.add(number)
-        return True
-
-    def discard(self, number: int) -> None:
-        """It is to come once more."""
-        if number < self.low:
-            self._above.update(range(number + 1, self.low))
-            self.low = number
-        self._above.discard(number)
 
 
 class CallState(Target):

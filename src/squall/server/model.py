@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from squall.server.indexes import Indexes
 from squall.server.stats import Tallies
+from squall.wire.indexes import Indexes
 from squall.wire.values import ContainerUsage, OutputItem
 
 if TYPE_CHECKING:

@@ -6,11 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from squall.server import outputs as room
-from squall.server.indexes import Indexes
 from squall.server.tasks import Strands, Tasks
 from squall.store.base import StoreError
 from tests.server.fakes import payloads, settle, spec
@@ -20,16 +17,6 @@ if TYPE_CHECKING:
 
     from squall.store.base import OutputRecord
     from tests.server.fakes import World
-
-
-@given(st.lists(st.integers(0, 30)))
-def test_indexes_are_a_set(numbers: list[int]) -> None:
-    indexes, reference = Indexes(), set[int]()
-    for number in numbers:
-        assert indexes.add(number) is (number not in reference)
-        reference.add(number)
-    assert {n for n in range(40) if n in indexes} == reference
-    assert indexes.low == next(n for n in range(41) if n not in reference)
 
 
 @pytest.mark.anyio

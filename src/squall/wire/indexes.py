@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class Indexes:
-    def __init__(self) -> None:
+    def __init__(self, low: int = 0) -> None:
         #: All numbers below it are in the set.
-        self.low = 0
+        self.low = low
         self._above: set[int] = set()
 
     def add(self, number: int) -> bool:
@@ -33,3 +33,10 @@ class Indexes:
 
     def __contains__(self, number: int) -> bool:
         return number < self.low or number in self._above
+
+    def discard(self, number: int) -> None:
+        """It is to come once more."""
+        if number < self.low:
+            self._above.update(range(number + 1, self.low))
+            self.low = number
+        self._above.discard(number)
