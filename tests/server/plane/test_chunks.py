@@ -353,3 +353,22 @@ async def test_a_chunk_whose_results_were_lost(world: World) -> None:
     assert (output.count, output.outcome.status, output.sizes) == (4, "failed", None)
     assert output.outcome.error is not None
     assert "was lost" in output.outcome.error.message
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 6), (2, 6), (0, -1), (4, 2)])
+async def test_a_node_answers_for_no_more_than_the_chunk(world: World, index: int, count: int) -> None:
+    client, node, function = await prepared(world)
+    call = send(client, function, chunk(0, 4), chunk(4, 4), last=True)
+    await node.work()
+    container, item = node.inputs.pop(f"{call}:0")
+    outcome = Outcome("ok", Payload(b"X" * max(0, count)))
+    output = OutputItem(index, outcome, item.attempt, count=count, sizes=[1] * count)
+    node.send(m.NodeOutputs(container, [m.NodeOutput(f"{call}:0", item.attempt, output, 0.1)]))
+    await node.work()
+    for input_id in [i for i in node.inputs if int(i.rpartition(":")[2]) < 4]:
+        answer(node, input_id, 1, sizes=None)
+    answer(node, f"{call}:4", 4)
+    await settle()
+    got = found(client, call)
+    assert {n: got[n] for n in range(4, 8)} == {4: b"E", 5: b"F", 6: b"G", 7: b"H"}
+    assert set(got) <= set(range(8))
